@@ -1,0 +1,1 @@
+"""Folders of tensors: opened (headers only), read (bytes at offsets), laid out and written."""

@@ -1,0 +1,64 @@
+"""`lamina plan`: a recipe's table, map and sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from lamina import api
+from lamina.checkpoints.files import free_bytes
+from lamina.cli.sizes import in_bytes, in_parameters
+from lamina.execute.run import predicted_memory
+from lamina.expressions.inspect import is_copy
+from lamina.plan.explain import layer_map, layer_rows, made_of, other_jobs
+from lamina.plan.plan import Plan
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--as-slices", is_flag=True, help="Print the recipe with its layers spelled as `slices`, nothing else.")
+def plan(recipe: Path, as_slices: bool) -> None:
+    """Show what RECIPE would do: every layer's origin, what is read and written, every error.
+
+    Reads config.json and headers, never a tensor.  Example: lamina plan solar.yml
+    """
+    if as_slices:
+        click.echo(api.as_slices(recipe), nl=False)
+        return
+    show_plan(api.plan(recipe), Path())
+    click.echo("no errors")
+
+
+def show_plan(found: Plan, where: Path) -> None:
+    """Print a plan; `where` is the folder whose disk counts."""
+    rows = layer_rows(found)
+    dtypes = ", ".join(dict.fromkeys(str(spec.dtype) for spec in found.specs.values()))
+    count = f"{rows[-1].last + 1} layers, {in_parameters(found.parameters)} parameters"
+    click.echo(f"{found.title} · {found.method} · {dtypes} · {count}\n")
+    table = [("layers", "from", "blend")]
+    table += [(_span(row.first, row.last), row.sources, row.blend) for row in rows]
+    table += [
+        (job.name.removeprefix("model.").removesuffix(".weight"), made_of(job), "copied" if is_copy(job.expr) else "")
+        for job in other_jobs(found)
+    ]
+    widths = [max(len(row[column]) for row in table) for column in range(2)]
+    for layers, source, blend in table:
+        click.echo(f"  {layers:<{widths[0]}}  {source:<{widths[1]}}  {blend}".rstrip())
+    click.echo()
+    for line in layer_map(found):
+        click.echo(line)
+    click.echo(
+        f"\n  read {in_bytes(found.bytes_read)} · write {in_bytes(found.bytes_written)} · "
+        f"memory {in_bytes(predicted_memory(found, None, api.DEFAULT_MEMORY))} · "
+        f"disk free {in_bytes(free_bytes(where.absolute()))}\n"
+    )
+    for (model, reason), number in Counter((each.model, each.reason) for each in found.dropped).items():
+        click.echo(f"  not in the output: {number} tensor{'s' if number != 1 else ''} of {model}: {reason}")
+    for notice in found.notices:
+        click.echo(click.style("notice", fg="yellow") + f"  {notice.message}")
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"

@@ -1,0 +1,57 @@
+"""One line that moves while a merge runs. Called from the workers' threads."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class MovingLine:
+    """Share done, bytes, speed, time left, and the tensor at hand. Silent unless `enabled`."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._lock = Lock()
+        self._done = self._total = 0
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of the work is done, 0 to 1."""
+        return self._done / self._total if self._total else 0.0
+
+    def start(self, total: int) -> None:
+        """Begin; `total` is the number of bytes to come."""
+        self._total = total
+        if self._enabled:
+            from rich import progress  # costs a quarter of a second, so only where it is seen
+
+            self._progress = progress.Progress(
+                progress.TextColumn("merging"),
+                progress.BarColumn(bar_width=28),
+                progress.TaskProgressColumn(),
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(compact=True),
+                progress.TextColumn("{task.fields[tensor]}"),
+                transient=True,
+            )
+            self._task = self._progress.add_task("merging", total=total, tensor="")
+            self._progress.start()
+
+    def advance(self, tensor: str, nbytes: int) -> None:
+        """`nbytes` more are done, the last of them of `tensor`."""
+        with self._lock:
+            self._done += nbytes
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=nbytes, tensor=tensor.removesuffix(".weight")[-24:])
+
+    def stop(self) -> None:
+        """Take the line away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

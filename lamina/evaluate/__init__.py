@@ -1,0 +1,1 @@
+"""Scoring models: a small forward pass, and questions with one right answer."""

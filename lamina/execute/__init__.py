@@ -1,0 +1,1 @@
+"""Carrying out a plan: worker threads that compute blocks, and what takes the blocks."""

@@ -1,0 +1,50 @@
+"""What an arithmetic back end must do. Knows nothing of files, names, methods or recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamina.tensor_spec import BF16, F16, F32, F64, DType
+
+# The numpy type that holds one stored element. bfloat16 is unknown to numpy: its bits travel as uint16.
+STORAGE: dict[DType, type[Any]] = {BF16: np.uint16, F16: np.float16, F32: np.float32, F64: np.float64}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A block as it lies in a file: a one-dimensional run of elements and their dtype.
+
+    `data` has the type that `STORAGE` names for a float dtype, and is uint8 (raw bytes) for any other.
+    """
+
+    data: NDArray[Any]
+    dtype: DType
+
+    @property
+    def raw(self) -> memoryview:
+        """The same memory as bytes."""
+        return self.data.view(np.uint8).data
+
+
+class Kernels(Protocol):
+    """Fused operations on stored blocks. An instance holds scratch memory and belongs to one thread."""
+
+    def combine(
+        self, inputs: Sequence[Stored], coefficients: Sequence[float], base: Stored | None, out: Stored
+    ) -> bool:
+        """Write `sum_i c_i * x_i`, or `base + sum_i c_i * (x_i - base)`, into `out`; say if it is finite.
+
+        Decode, multiply and add in fp32 (fp64 if any block is F64) in the order given, without fused
+        multiply-add, then round once, to nearest even. Coefficients are rounded to the arithmetic type.
+        False when any element of `out` is NaN or infinite.
+        """
+        ...
+
+    def is_finite(self, block: Stored) -> bool:
+        """True when no element is NaN or infinite. Blocks that are not float are finite."""
+        ...

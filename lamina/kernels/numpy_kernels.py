@@ -1,0 +1,151 @@
+"""The reference kernels, in numpy: bfloat16 by bit operations, scratch allocated once.
+
+Fresh pages cost more than a dozen copies of the same size, so nothing is allocated per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamina.kernels.interface import Stored
+from lamina.tensor_spec import BF16, F16, F32, F64, DType, Kind
+
+TILE = 1 << 18  # elements worked on at once: 1 MB of fp32, which the cache holds
+SCRATCH_BYTES = 4 * 8 * TILE  # sum, term, base, bits; each may be 64 bits wide
+
+FloatArray = NDArray[np.floating[Any]]
+
+# Magnitude bits from which on a value is non-finite once rounded to the stored dtype: the bits of the first
+# value that rounds to infinity. (fp16: 65520, half a step above 65504. bf16: half a step above 0x7F7F.)
+_FIRST_INFINITE_32 = {BF16: 0x7F7F_8000, F16: 0x477F_F000, F32: 0x7F80_0000, F64: 0x7F80_0000}
+_FIRST_INFINITE_64 = {
+    BF16: 0x47EF_F000_0000_0000, F16: 0x40EF_FE00_0000_0000,
+    F32: 0x47EF_FFFF_F000_0000, F64: 0x7FF0_0000_0000_0000,
+}  # fmt: skip
+# The same for elements as they are stored: exponent all ones.
+_STORED_BITS: dict[DType, tuple[type[Any], int]] = {
+    BF16: (np.uint16, 0x7F80), F16: (np.uint16, 0x7C00),
+    F32: (np.uint32, 0x7F80_0000), F64: (np.uint64, 0x7FF0_0000_0000_0000),
+}  # fmt: skip
+
+
+class NumpyKernels:
+    """`Kernels` for the CPU; belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._floats = tuple(np.empty(TILE, np.float64) for _ in range(3))
+        self._bits = np.empty(TILE, np.uint64)
+
+    def combine(
+        self, inputs: Sequence[Stored], coefficients: Sequence[float], base: Stored | None, out: Stored
+    ) -> bool:
+        blocks = [*inputs, out] if base is None else [*inputs, base, out]
+        wide = any(block.dtype is F64 for block in blocks)
+        real: type[np.floating[Any]] = np.float64 if wide else np.float32
+        factors = [real(coefficient) for coefficient in coefficients]
+        finite = True
+        for start in range(0, len(out.data), TILE):
+            part = slice(start, min(start + TILE, len(out.data)))
+            length = part.stop - start
+            total, term, origin = (cast(FloatArray, buffer.view(real)[:length]) for buffer in self._floats)
+            _accumulate(inputs, factors, base, part, (total, term, origin))
+            bits = self._bits.view(np.uint64 if wide else np.uint32)[:length]
+            finite &= _encode(total, out.dtype, out.data[part], bits)
+        return finite
+
+    def is_finite(self, block: Stored) -> bool:
+        if block.dtype.kind is not Kind.FLOAT:
+            return True
+        unsigned, infinite = _STORED_BITS[block.dtype]
+        data, bits = block.data.view(unsigned), self._bits.view(unsigned)
+        magnitude = np.iinfo(unsigned).max >> 1
+        return all(
+            _largest(data[start : start + TILE], magnitude, bits) < infinite for start in range(0, len(data), TILE)
+        )
+
+
+def decode(block: Stored, out: FloatArray) -> None:
+    """Stored elements as fp32 or fp64, exactly. `out` has the length of the block."""
+    if block.dtype is BF16 and out.dtype == np.float32:
+        bits = out.view(np.uint32)
+        np.copyto(bits, block.data)
+        np.left_shift(bits, 16, out=bits)
+    elif block.dtype is BF16:
+        np.copyto(out, (block.data.astype(np.uint32) << 16).view(np.float32))
+    else:
+        np.copyto(out, block.data)
+
+
+def _accumulate(
+    inputs: Sequence[Stored],
+    factors: Sequence[np.floating[Any]],
+    base: Stored | None,
+    part: slice,
+    buffers: tuple[FloatArray, FloatArray, FloatArray],
+) -> None:
+    """The first buffer = the weighted sum of the inputs, or of their differences from the base, plus it."""
+    total, term, origin = buffers
+    if base is not None:
+        decode(Stored(base.data[part], base.dtype), origin)
+    with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, once
+        for index, (block, factor) in enumerate(zip(inputs, factors, strict=True)):
+            target = term if index else total
+            decode(Stored(block.data[part], block.dtype), target)
+            if base is not None:
+                np.subtract(target, origin, out=target)
+            np.multiply(target, factor, out=target)
+            if index:
+                np.add(total, term, out=total)
+        if base is not None:
+            np.add(total, origin, out=total)
+
+
+def _encode(values: FloatArray, dtype: DType, out: NDArray[Any], bits: NDArray[Any]) -> bool:
+    """Round to the stored dtype, to nearest even; true when all of it is finite."""
+    wide = values.dtype == np.float64
+    infinite = (_FIRST_INFINITE_64 if wide else _FIRST_INFINITE_32)[dtype]
+    magnitude = np.iinfo(bits.dtype).max >> 1
+    finite = _largest(values.view(bits.dtype), magnitude, bits) < infinite
+    if dtype is BF16:
+        _encode_bf16(_narrowed(values) if wide else values, finite, out, bits.view(np.uint32)[: len(values)])
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(out, values, casting="same_kind")
+    return finite
+
+
+def _encode_bf16(values: FloatArray, finite: bool, out: NDArray[Any], bits: NDArray[np.uint32]) -> None:
+    source = values.view(np.uint32)
+    np.right_shift(source, 16, out=bits)
+    np.bitwise_and(bits, 1, out=bits)  # ties go to the even neighbour
+    np.add(bits, 0x7FFF, out=bits)
+    np.add(bits, source, out=bits)
+    np.right_shift(bits, 16, out=bits)
+    np.copyto(out, bits, casting="unsafe")
+    if not finite:
+        out[np.isnan(values)] = 0x7FC0  # a NaN with a full payload would round to zero
+
+
+def _narrowed(values: FloatArray) -> FloatArray:
+    """fp64 as fp32 such that rounding on to bf16 gives what rounding once would give.
+
+    Rounding twice errs only where the fp32 value lies exactly between two bf16 values and fp64 did not:
+    there it is moved one step to the side on which the fp64 value lies.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = values.astype(np.float32)
+        between = (narrow.view(np.uint32) & 0xFFFF) == 0x8000
+        beyond = values - narrow
+    side = np.where(beyond > 0, np.float32(np.inf), np.float32(-np.inf))
+    return np.where(between & (beyond != 0), np.nextafter(narrow, side), narrow)
+
+
+def _largest(bits: NDArray[Any], magnitude: int, scratch: NDArray[Any]) -> int:
+    """The largest magnitude, as an integer: floats order like their bits once the sign is gone."""
+    part = scratch[: len(bits)]
+    np.bitwise_and(bits, magnitude, out=part)
+    return int(part.max(initial=0))

@@ -1,0 +1,1 @@
+"""A model is whatever gives an expression for a tensor name."""

@@ -1,0 +1,192 @@
+"""Plan a recipe: open its models by their headers, find every fault, say what each tensor is made of.
+
+The story: models are opened, the recipe's layers become slices, slices become jobs, and what lies beside
+the tensors is written down. Nothing but configs and headers is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+
+from lamina.errors import CheckpointError, Problem, RecipeError, did_you_mean
+from lamina.expressions.inspect import reads
+from lamina.merge_methods import METHODS, MergeMethod
+from lamina.model_ref import ModelRef
+from lamina.models.plain import PlainModel
+from lamina.plan.plan import Dropped, Input, Plan
+from lamina.planners.notices import tell_of_blends, tell_of_ends
+from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
+from lamina.planners.side_files import check_one_family, side_files
+from lamina.planners.slices import Jobs, jobs_of
+from lamina.recipe.load import Recipe, Way
+from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
+from lamina.recipe.stack import slices_of_stack
+
+OpenModel = Callable[[ModelRef], PlainModel]
+
+
+def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
+    """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place."""
+    findings = Findings(recipe)
+    method = _method(recipe, findings)
+    models = _opened(recipe, open_model, findings)
+    parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings) if method else {}
+    _stop_at(findings)
+    assert method is not None
+    slices = typed_slices(slices_of(recipe, models), method, findings)
+    donor = models[next(iter(referenced_models(recipe)))]
+    request = Request(recipe, method, models, donor, slices, parameters)
+    check_one_family(request, findings)
+    _stop_at(findings)
+    jobs = jobs_of(request, findings)
+    files = side_files(request, jobs, findings)
+    _stop_at(findings)
+    tell_of_blends(jobs, findings)
+    tell_of_ends(request, jobs, findings)
+    for problem in recipe.ignored:
+        findings.notice(problem.code, str(problem))
+    return Plan(
+        title=PurePath(recipe.file).name,
+        method=method.name,
+        jobs=jobs.all,
+        files=files,
+        inputs=tuple(Input(model.name, model.checkpoint.fingerprint) for model in models.values()),
+        notices=tuple(findings.notices),
+        dropped=tuple(_dropped(request, jobs)),
+        seed=seed,
+    )
+
+
+def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel]) -> list[Slice]:
+    """The recipe's layers as slices, however they are spelled. Raises RecipeError."""
+
+    def depth(ref: ModelRef) -> int:
+        return models[ref].architecture.depth
+
+    if recipe.schema.stack is not None:
+        return slices_of_stack(recipe, depth)
+    slices = slices_of_models(recipe, depth) if recipe.schema.models is not None else slices_as_written(recipe)
+    problems = [problem for entry in slices for problem in _range_problems(recipe, entry, depth)]
+    if problems:
+        raise RecipeError(problems)
+    return slices
+
+
+def referenced_models(recipe: Recipe) -> dict[ModelRef, Way]:
+    """Every model that the recipe names and where; first the one that gives config and tokenizer."""
+    schema = recipe.schema
+    named: list[tuple[ModelRef | None, Way]] = [(schema.base_model, ("base_model",))]
+    named += [(entry.model, ("models", i, "model")) for i, entry in enumerate(schema.models or ())]
+    for i, entry in enumerate(schema.slices or ()):
+        named += [(source.model, ("slices", i, "sources", j, "model")) for j, source in enumerate(entry.sources)]
+        named.append((entry.base_model, ("slices", i, "base_model")))
+    named += [(entry.model, ("stack", i, "model")) for i, entry in enumerate(schema.stack or ())]
+    for key in ("embed", "norm", "head"):
+        named += [(source.model, (key, i, "model")) for i, source in enumerate(getattr(schema, key) or ())]
+    found: dict[ModelRef, Way] = {}
+    for ref, way in named:
+        if ref is not None:
+            found.setdefault(ref, way)
+    return found
+
+
+def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
+    """The method that the recipe names, once it asks for something that can be done at all."""
+    schema = recipe.schema
+    given = [key for key in ("models", "slices", "stack", "modules") if getattr(schema, key) is not None]
+    if len(given) != 1:
+        found = " and ".join(f"`{key}`" for key in given) or "none of them"
+        message = f"a recipe has exactly one of `models`, `slices`, `stack`; this one has {found}."
+        findings.fault(
+            "layers-missing" if not given else "layers-twice", message, (given[-1], "<key>") if given else ()
+        )
+    for key in ("modules", "tokenizer_source", "tokenizer", "chat_template"):
+        if getattr(schema, key) is not None:
+            findings.fault("not-yet", f"`{key}` is not merged yet; leave it out.", (key, "<key>"))
+    for key in ("overlap",):
+        if getattr(schema, key) is not None and schema.stack is None:
+            findings.fault(
+                "misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, "<key>")
+            )
+    name = schema.merge_method or ("linear" if schema.stack is not None else None)
+    if name is None:
+        findings.fault("missing-key", "`merge_method` is missing; `lamina methods` lists what there is.", ())
+        return None
+    if name not in METHODS:
+        findings.fault(
+            "unknown-method", f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}", ("merge_method",)
+        )
+        return None
+    if schema.stack is not None and name not in ("linear", "passthrough"):
+        message = (
+            f"the entries of a `stack` are blended by linear, or with nothing to blend by passthrough, not by {name}."
+        )
+        findings.fault("stack-method", message, ("merge_method",))
+    return METHODS[name]
+
+
+def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[ModelRef, PlainModel]:
+    models = {}
+    for ref, way in referenced_models(recipe).items():
+        if ref.adapters:
+            findings.fault("not-yet", f"`{ref}`: adapters are not merged yet; merge it into its base first.", way)
+            continue
+        try:
+            models[ref] = open_model(ref)
+            _ = models[ref].architecture
+        except CheckpointError as error:
+            findings.fault("model", str(error), way)
+    return models
+
+
+def _range_problems(recipe: Recipe, entry: Slice, depth: Depth) -> Iterator[Problem]:
+    for source in entry.sources:
+        layers = f"layer_range [{source.start}, {source.stop}]"
+        way, count = (*source.way, "layer_range"), depth(source.ref)
+        if source.start < 0 or source.stop > count:
+            end = "begins before 0" if source.start < 0 else f"ends beyond `{source.ref}`"
+            message = f"{layers} {end}; `{source.ref}` has {count} layers (0 to {count} is valid)."
+            yield recipe.problem("layer-range", message, way)
+        elif source.stop <= source.start:
+            what = "is empty" if source.stop == source.start else "runs backwards"
+            yield recipe.problem(
+                "layer-range", f"{layers} {what}; the form is [start, end], the end not included.", way
+            )
+        elif source.stop - source.start != entry.depth:
+            message = (
+                f"{layers} of `{source.ref}` are {source.stop - source.start} layers, the first source of this slice "
+                f"has {entry.depth}: sources of one slice need equally many."
+            )
+            yield recipe.problem("layer-range", message, way)
+
+
+def _stop_at(findings: Findings) -> None:
+    if findings.problems:
+        raise RecipeError(findings.problems)
+
+
+def _dropped(request: Request, jobs: Jobs) -> Iterator[Dropped]:
+    """Every tensor of a model that the output does not hold, and why."""
+    used = {(read.model, read.name) for job in jobs.all for read in reads(job.expr)}
+    for model in request.models.values():
+        architecture = model.architecture
+        taken = {
+            source.start + index
+            for entry in request.slices
+            for source in entry.sources
+            if request.models[source.ref] is model
+            for index in range(entry.depth)
+        }
+        reasons = {
+            architecture.layer_name(index, suffix): "it counts for nothing (weight 0)"
+            if index in taken
+            else "its layer is not used"
+            for index, layer in enumerate(architecture.layers)
+            for suffix in layer
+        }
+        for name in model.checkpoint.specs:
+            if (model.name, name) not in used:
+                tied_copy = architecture.tied and name == architecture.head
+                end = "the embedding stands for it (tied)" if tied_copy else "this end is taken from another model"
+                yield Dropped(model.name, name, reasons.get(name, end))

@@ -1,0 +1,103 @@
+"""A recipe with its models open and its settings typed: what the rest of planning works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from lamina.errors import Problem, did_you_mean
+from lamina.merge_methods import MergeMethod
+from lamina.merge_methods.parameters import STANDARD_PARAMETERS
+from lamina.model_ref import ModelRef
+from lamina.models.plain import PlainModel
+from lamina.plan.plan import Notice
+from lamina.recipe.load import Recipe, Way
+from lamina.recipe.settings import Setting, mapped
+from lamina.recipe.slices import Slice, Source
+
+
+@dataclass
+class Findings:
+    """What planning has to say: faults, of which each is told once a place, and notices."""
+
+    recipe: Recipe
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    _told: set[tuple[str, Way]] = field(default_factory=set)
+
+    def fault(self, code: str, message: str, way: Way) -> None:
+        if (code, way) not in self._told:
+            self._told.add((code, way))
+            self.problems.append(self.recipe.problem(code, message, way))
+
+    def notice(self, code: str, message: str, way: Way | None = None) -> None:
+        if way is not None:
+            message = str(self.recipe.problem(code, message, way))
+        if Notice(code, message) not in self.notices:
+            self.notices.append(Notice(code, message))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be merged. `donor` gives config, tokenizer and side files; `parameters` hold for all slices."""
+
+    recipe: Recipe
+    method: MergeMethod
+    models: Mapping[ModelRef, PlainModel]
+    donor: PlainModel
+    slices: tuple[Slice, ...]
+    parameters: Mapping[str, Setting]
+
+    @property
+    def gradient_ends(self) -> str:
+        """Which value of a gradient norm and head take: its `first`, as in MergeKit, or their `own`."""
+        schema = self.recipe.schema
+        return schema.gradient_ends or ("own" if schema.stack is not None else "first")
+
+    @property
+    def depth(self) -> int:
+        """Number of output layers."""
+        return sum(entry.depth for entry in self.slices)
+
+
+def typed_slices(slices: list[Slice], method: MergeMethod, findings: Findings) -> tuple[Slice, ...]:
+    """The slices with every setting as its parameter's type."""
+
+    def typed_source(source: Source) -> Source:
+        way = (*source.way, "parameters")
+        return replace(source, parameters=typed_parameters(source.parameters, method, way, findings))
+
+    return tuple(
+        replace(
+            entry,
+            sources=tuple(map(typed_source, entry.sources)),
+            parameters=typed_parameters(entry.parameters, method, (*entry.way, "parameters"), findings),
+        )
+        for entry in slices
+    )
+
+
+def typed_parameters(
+    parameters: Mapping[str, Setting], method: MergeMethod, way: Way, findings: Findings
+) -> dict[str, Setting]:
+    """The settings that the method knows, as its types; of all others the user is told."""
+    typed = {}
+    for name, setting in parameters.items():
+        if name not in method.parameters:
+            _tell_of_unknown(name, method, (*way, name, "<key>"), findings)
+            continue
+        try:
+            typed[name] = mapped(setting, method.parameters[name].coerce)
+        except ValueError as error:
+            findings.fault("parameter-value", str(error), (*way, name))
+    return typed
+
+
+def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> None:
+    hint = did_you_mean(name, list(method.parameters))
+    if name in STANDARD_PARAMETERS:
+        findings.notice("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
+    elif "Did you mean" in hint or "Did you mean" in (hint := did_you_mean(name, STANDARD_PARAMETERS)):
+        findings.fault("unknown-parameter", f"unknown parameter `{name}` of {method.name}.{hint}", way)
+    else:
+        findings.notice("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)

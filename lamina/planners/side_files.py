@@ -1,0 +1,156 @@
+"""What lies beside the tensors: config.json true to them, the donor's tokenizer, the recipe, a model card."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from typing import Any
+
+import yaml
+
+from lamina.architectures.infer import text_config
+from lamina.architectures.layer_config import Origin, restacked_config
+from lamina.checkpoints.files import read_all
+from lamina.model_ref import ModelRef
+from lamina.plan.plan import SideFile
+from lamina.planners.request import Findings, Request
+from lamina.planners.slices import Jobs
+from lamina.recipe.load import Recipe
+from lamina.tensor_spec import DType, Kind
+from lamina.version import VERSION
+
+# What is carried from the donor as it is, where it has it.
+CARRIED = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "added_tokens.json",
+    "merges.txt", "vocab.json", "vocab.txt", "*.tiktoken", "chat_template.jinja", "chat_template.json",
+    "generation_config.json", "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+
+# Values of config.json that say how large or of what kind every layer is: a merge has one of each.
+SHARED_KEYS = (
+    "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size", "hidden_act",
+    "n_embd", "n_head",
+)  # fmt: skip
+
+
+def check_one_family(request: Request, findings: Findings) -> None:
+    """Fault every model whose layers cannot stand beside the donor's under one config.json."""
+    donor = text_config(request.donor.config)
+    for entry in request.slices:
+        for source in entry.sources:
+            other = text_config(request.models[source.ref].config)
+            for key in SHARED_KEYS:
+                if key in donor and key in other and donor[key] != other[key]:
+                    message = (
+                        f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}: "
+                        "their layers do not fit into one model."
+                    )
+                    findings.fault("unlike-models", message, source.way)
+
+
+def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFile, ...]:
+    """Every file of the output but the tensors."""
+    recipe = request.recipe
+    recipe_name = "lamina.yml" if _has_own_words(recipe) else "mergekit_config.yml"
+    return (
+        SideFile("config.json", _json(_config(request, jobs, findings))),
+        *_carried(request),
+        SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
+        SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
+    )
+
+
+def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
+    donor = request.donor
+    origins = [
+        [Origin(request.models[source.ref].config, source.start + index) for source in entry.sources]
+        for entry in request.slices
+        for index in range(entry.depth)
+    ]
+    config, problems = restacked_config(donor.config, donor.architecture.depth_key, donor.architecture.depth, origins)
+    for problem in dict.fromkeys(problems):
+        findings.fault("layer-config", problem, (*request.slices[0].way, problem))
+    text = config["text_config"] if len(donor.architecture.depth_key) > 1 else config
+    if (dtype := _dtype(jobs)) is not None:
+        config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
+    if jobs.tied != donor.architecture.tied or (not jobs.tied and text.get("tie_word_embeddings")):
+        text["tie_word_embeddings"] = jobs.tied
+    _check_vocabulary(request, jobs, text, findings)
+    return config
+
+
+def _dtype(jobs: Jobs) -> DType | None:
+    """The dtype of most elements."""
+    counts: Counter[DType] = Counter()
+    for job in jobs.all:
+        if job.expr.spec.dtype.kind is Kind.FLOAT:
+            counts[job.expr.spec.dtype] += job.expr.spec.count
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], findings: Findings) -> None:
+    """Embedding, head and config.json must agree on the number of rows."""
+    donor = request.donor.architecture
+    rows = {job.name: job.expr.spec.shape[0] for job in jobs.all if job.name in (donor.embedding, donor.head)}
+    of_donor = request.donor.checkpoint.specs[donor.embedding].shape[0]
+    for name, count in rows.items():
+        if count != of_donor:
+            message = (
+                f"`{name}` has {count} rows, while config and tokenizer come from `{request.donor.name}` with "
+                f"{of_donor}. Take both ends from models of one vocabulary, and name its owner as `base_model`."
+            )
+            findings.fault("vocabulary", message, request.slices[-1 if name == donor.head else 0].sources[0].way)
+    if rows and config.get("vocab_size") not in (None, of_donor):
+        findings.notice(
+            "vocabulary",
+            f"config.json of `{request.donor.name}` says vocab_size {config['vocab_size']}; it has {of_donor} rows.",
+        )
+
+
+def _carried(request: Request) -> list[SideFile]:
+    folder = request.donor.folder
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    patterns = (*CARRIED, "*.py") if "auto_map" in request.donor.config else CARRIED
+    return [
+        SideFile(name, read_all(folder / name)) for name in names if any(fnmatch(name, pattern) for pattern in patterns)
+    ]
+
+
+def _has_own_words(recipe: Recipe) -> bool:
+    """True for a recipe that only Lamina reads."""
+    schema = recipe.schema
+    return any(
+        value is not None for value in (schema.stack, schema.gradient_ends, schema.embed, schema.norm, schema.head)
+    )
+
+
+def _card(request: Request, recipe_name: str) -> str:
+    refs = list(request.models)
+    hub_ids = [ref.path for ref in refs if _is_hub_id(ref)]
+    head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
+    head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
+    method = request.method
+    names = "\n".join(f"- {_shown(ref)}" for ref in refs)
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
+        f"# A merge of {len(refs)} model{'s' if len(refs) != 1 else ''}\n\n"
+        f"Made with Lamina {VERSION} by [{method.title}]({method.reference}): {method.summary}\n\n"
+        f"{request.depth} layers, from:\n\n{names}\n\n"
+        f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
+    )
+
+
+def _is_hub_id(ref: ModelRef) -> bool:
+    """True for `org/name`, which is how a model is called on the Hub."""
+    return ref.path.count("/") == 1 and not ref.path.startswith(("/", ".", "~"))
+
+
+def _shown(ref: ModelRef) -> str:
+    """A model's name without a place on this machine."""
+    return str(ref) if not ref.path.startswith(("/", "~", ".")) else ref.path.rstrip("/").rpartition("/")[2]
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"

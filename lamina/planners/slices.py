@@ -1,0 +1,252 @@
+"""From slices to jobs: what each output tensor is made of.
+
+Each output layer takes its tensors from the same places of its sources. The ends follow the layers beside
+them: embeddings the first slice, norm and head the last, unless the recipe names others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lamina.expressions.nodes import Expr, cast, merge
+from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
+from lamina.merge_methods.parameters import Parameter, Value
+from lamina.models.plain import PlainModel
+from lamina.plan.plan import Job
+from lamina.planners.request import Findings, Request
+from lamina.recipe.settings import START, Conditional, Position, setting_at
+from lamina.recipe.slices import Slice, Source
+from lamina.tensor_spec import F64, Kind
+
+Role = Literal["embed", "norm", "head"]
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """All output tensors. `tied` when the embedding stands for the head, which then is not written."""
+
+    all: tuple[Job, ...]
+    tied: bool
+    sources_tied: bool  # every model that gives the head is tied
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the recipe a tensor is made: by which slice and method, and where on their gradients."""
+
+    entry: Slice
+    method: MergeMethod
+    position: Position
+    layer: int | None = None
+
+
+def jobs_of(request: Request, findings: Findings) -> Jobs:
+    """Every output tensor, in the order in which it is written. Faults go to `findings`."""
+    make = _Maker(request, findings).job
+    embed, norm, head = (_end(request, role) for role in ("embed", "norm", "head"))
+    donor = request.donor.architecture
+    jobs = [make(name, _same(name), embed) for name in _names(request, embed, lambda model: model.architecture.before)]
+    jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
+    jobs += [make(name, _same(name), norm) for name in _names(request, norm, _norm_names)]
+    jobs += [make(name, _same(name), head) for name in _names(request, head, _head_companions)]
+    head_job = make(donor.head, lambda model, _source: model.architecture.head, head)
+    sources_tied = all(request.models[source.ref].architecture.tied for source in head.entry.sources)
+    embedding = next((job.expr for job in jobs if job is not None and job.name == donor.embedding), None)
+    tied = sources_tied and head_job is not None and head_job.expr == embedding
+    written = [*jobs, None if tied else head_job]
+    return Jobs(tuple(job for job in written if job is not None), tied, sources_tied)
+
+
+def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
+    """Output name, the name in each source, and the place, for every tensor of every output layer."""
+    output = 0
+    for entry in request.slices:
+        for index in range(entry.depth):
+            place = _Place(entry, request.method, Position(index, entry.depth), output)
+            for suffix in _suffixes(request, entry, index):
+                yield request.donor.architecture.layer_name(output, suffix), _in_layer(index, suffix), place
+            output += 1
+
+
+def _suffixes(request: Request, entry: Slice, index: int) -> list[str]:
+    """The tensors of one output layer: all that any of its sources has there."""
+    layers = [request.models[source.ref].architecture.layers[source.start + index] for source in entry.sources]
+    return list(dict.fromkeys(suffix for layer in layers for suffix in layer))
+
+
+def _end(request: Request, role: Role) -> _Place:
+    """The models and weights of the embeddings, the final norm or the head."""
+    named = getattr(request.recipe.schema, role)
+    if named is not None:
+        one = (Conditional(None, (1.0,)),)
+        sources = tuple(
+            Source(source.model, 0, 0, {"weight": source.weight or one}, (role, number))
+            for number, source in enumerate(named)
+        )
+        return _Place(Slice(sources, {}, None, (role,)), METHODS["linear"], START)
+    entry = request.slices[0 if role == "embed" else -1]
+    own = Position(0 if role == "embed" else entry.depth - 1, entry.depth)
+    return _Place(entry, request.method, own if request.gradient_ends == "own" else START)
+
+
+def _names(request: Request, place: _Place, names: Callable[[PlainModel], tuple[str, ...]]) -> list[str]:
+    models = [request.models[source.ref] for source in place.entry.sources]
+    return list(dict.fromkeys(name for model in models for name in names(model)))
+
+
+def _norm_names(model: PlainModel) -> tuple[str, ...]:
+    head = model.architecture.head
+    return tuple(name for name in model.architecture.after if _module(name) != _module(head))
+
+
+def _head_companions(model: PlainModel) -> tuple[str, ...]:
+    """What belongs to the head beside its matrix: a bias."""
+    head = model.architecture.head
+    return tuple(name for name in model.architecture.after if _module(name) == _module(head) and name != head)
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+_NameIn = Callable[[PlainModel, Source], str]
+
+
+def _same(name: str) -> _NameIn:
+    return lambda _model, _source: name
+
+
+def _in_layer(index: int, suffix: str) -> _NameIn:
+    return lambda model, source: model.architecture.layer_name(source.start + index, suffix)
+
+
+class _Maker:
+    """Makes one job after the other from a request; what cannot be made is a finding."""
+
+    def __init__(self, request: Request, findings: Findings) -> None:
+        self._request, self._findings = request, findings
+
+    def job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
+        parts = self._parts(name, name_in, place)
+        split = self._split(place)
+        if parts is None or split is None:
+            return None
+        sources, base = split
+        inputs = [parts[source][1] for source in sources]
+        values = self._values(name, [(place.entry.sources[s], parts[s][0]) for s in sources], place)
+        if values is None:
+            return None
+        schema = self._request.recipe.schema
+        target = schema.out_dtype or schema.dtype
+        try:
+            expr = merge(
+                place.method.name,
+                inputs,
+                values,
+                base=None if base is None else parts[base][1],
+                dtype=F64 if schema.dtype is F64 else target,
+            )
+        except UndefinedMerge as error:
+            self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
+            return None
+        if target is not None and expr.spec.dtype.kind is Kind.FLOAT:
+            expr = cast(expr, target)
+        return Job(name, expr, place.layer)
+
+    def _parts(self, name: str, name_in: _NameIn, place: _Place) -> list[tuple[str, Expr]] | None:
+        """For each source of the slice the tensor's name there, and the tensor."""
+        parts: list[tuple[str, Expr]] = []
+        for source in place.entry.sources:
+            model = self._request.models[source.ref]
+            tensor = name_in(model, source)
+            expr = model.expr(tensor)
+            if expr is None:
+                message = f"{name} needs `{tensor}`, which `{source.ref}` does not have."
+                self._findings.fault("missing-tensor", message, source.way)
+                return None
+            parts.append((tensor, expr))
+        first = parts[0][1]
+        for source, (tensor, expr) in zip(place.entry.sources, parts, strict=True):
+            if expr.spec.shape != first.spec.shape:
+                message = (
+                    f"{name}: `{place.entry.sources[0].ref}` has {list(first.spec.shape)} and `{source.ref}` has "
+                    f"{list(expr.spec.shape)} ({tensor}). Models of one merge need equal shapes."
+                )
+                self._findings.fault("shape", message, source.way)
+                return None
+            quantised = Kind.PACKED in (first.spec.dtype.kind, expr.spec.dtype.kind) and expr != first
+            if quantised or expr.spec.dtype.kind is not first.spec.dtype.kind:
+                message = (
+                    f"{name}: {first.spec.dtype} of `{place.entry.sources[0].ref}` and {expr.spec.dtype} of "
+                    f"`{source.ref}` cannot be averaged; store the models in a float dtype first."
+                )
+                self._findings.fault("dtype", message, source.way)
+                return None
+        return parts
+
+    def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
+        """Positions of the sources that are combined, and of the one that is their base."""
+        entry, method = place.entry, place.method
+        positions = list(range(len(entry.sources)))
+        base: int | None = None
+        if method.space == "deltas":
+            found = [position for position in positions if entry.sources[position].ref == entry.base]
+            if len(found) != 1:
+                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way)
+                return None
+            base = found[0]
+            positions.remove(base)
+        least, most = method.inputs
+        if not least <= len(positions) <= (most or len(positions)):
+            takes = "one model" if (least, most) == (1, 1) else f"{least} models or more"
+            extra = ""
+            if entry.sources[-1].way == ("base_model",):
+                extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
+            message = f"{method.name} takes {takes}, and here are {len(positions)}{extra}."
+            self._findings.fault("inputs", message, entry.way)
+            return None
+        return positions, base
+
+    def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
+        if entry.base is None:
+            return f"{method.name} adds differences to a base: name it with `base_model:`."
+        if count == 0:
+            return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
+        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
+
+    def _values(
+        self, name: str, sources: list[tuple[Source, str]], place: _Place
+    ) -> dict[str, Value | tuple[Value, ...]] | None:
+        """Every parameter's value: for per-model ones looked up by the name in the model, else in the output."""
+        values: dict[str, Value | tuple[Value, ...]] = {}
+        for parameter in place.method.parameters.values():
+            if parameter.meaning.per_model:
+                found = [self._value(parameter, tensor, place, source) for source, tensor in sources]
+                if None in found:
+                    return None
+                values[parameter.name] = tuple(value for value in found if value is not None)
+            else:
+                value = self._value(parameter, name, place, None)
+                if value is None:
+                    return None
+                values[parameter.name] = value
+        return values
+
+    def _value(self, parameter: Parameter, tensor: str, place: _Place, source: Source | None) -> Value | None:
+        """The first that is set: by the source, its slice, the recipe, the method."""
+        levels = [place.entry.parameters, self._request.parameters]
+        for level in [source.parameters, *levels] if source is not None else levels:
+            value = setting_at(level.get(parameter.name), tensor, place.position)
+            if value is not None:
+                return parameter.coerce(value)
+        if parameter.default is None:
+            who = source.way if source is not None else place.entry.way
+            of = f" of `{source.ref}`" if source is not None else ""
+            form = f"`parameters: {{{parameter.name}: ...}}`"
+            message = f"{place.method.name} needs `{parameter.name}`{of} for {tensor}: {form}."
+            if who == ("base_model",):
+                message += " (`base_model` is not listed and joins the average, as in MergeKit.)"
+            self._findings.fault("missing-parameter", message, who)
+        return parameter.default

@@ -1,0 +1,135 @@
+"""The form of a recipe: which keys there are, what they hold. One class a level of the YAML.
+
+Everything is frozen: a recipe stays what the user wrote. The meaning is given by the planner.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
+from lamina.recipe.settings import Setting, parse_setting
+from lamina.tensor_spec import FLOAT_DTYPES, DType
+
+
+def _ref(raw: Any) -> ModelRef:
+    if isinstance(raw, ModelRef):
+        return raw
+    if isinstance(raw, str | int | float) and not isinstance(raw, bool):
+        return parse_model_ref(str(raw))
+    if isinstance(raw, dict) and "model" in raw and set(raw) <= {"model", "lora"}:
+        head = _ref_part(raw["model"])
+        adapters = () if raw.get("lora") is None else (_ref_part(raw["lora"]),)
+        return ModelRef(head.path, head.revision, (*head_adapters(raw["model"]), *adapters))
+    raise ValueError("a model is a folder or `org/name`, or `{model: ..., lora: ...}`")
+
+
+def head_adapters(raw: Any) -> tuple[AdapterRef, ...]:
+    return parse_model_ref(raw).adapters if isinstance(raw, str) else ()
+
+
+def _ref_part(raw: Any) -> AdapterRef:
+    if isinstance(raw, str):
+        ref = parse_model_ref(raw)
+        return AdapterRef(ref.path, ref.revision)
+    if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
+        return AdapterRef(raw["path"], raw.get("revision"))
+    raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
+
+
+def _dtype(raw: Any) -> DType:
+    name = str(raw).removeprefix("torch.")
+    if name not in FLOAT_DTYPES:
+        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in; valid are {', '.join(FLOAT_DTYPES)}")
+    return FLOAT_DTYPES[name]
+
+
+def _range(raw: Any) -> tuple[int, int]:
+    numbers = list(raw) if isinstance(raw, list | tuple) else []
+    if len(numbers) != 2 or not all(isinstance(n, int | float) and n == int(n) for n in numbers):
+        raise ValueError(f"a layer_range is `[start, end]`, the end not included; this is `{raw}`")
+    return int(numbers[0]), int(numbers[1])
+
+
+Ref = Annotated[ModelRef, BeforeValidator(_ref)]
+StorageDType = Annotated[DType, BeforeValidator(_dtype)]
+LayerRange = Annotated[tuple[int, int], BeforeValidator(_range)]
+AnySetting = Annotated[Setting, BeforeValidator(parse_setting)]
+Parameters = dict[str, AnySetting]
+
+
+class _Level(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class InputModel(_Level):
+    """One entry of `models`, or of the sources of an end."""
+
+    model: Ref
+    parameters: Parameters = {}
+
+
+class SliceSource(_Level):
+    """One entry of a slice's `sources`: layers [start, end) of a model."""
+
+    model: Ref
+    layer_range: LayerRange
+    parameters: Parameters = {}
+
+
+class OutputSlice(_Level):
+    """One entry of `slices`: output layers made of equally many layers of each source."""
+
+    sources: list[SliceSource] = Field(min_length=1)
+    base_model: Ref | None = None
+    parameters: Parameters = {}
+    residual_weight: float | None = None  # MergeKit reads it and does nothing with it; so do we
+
+
+class StackEntry(_Level):
+    """One entry of `stack`: layers of a model, in words, and the output layer at which they start."""
+
+    model: Ref
+    layers: Any
+    at: int | None = Field(default=None, ge=0)
+    weight: AnySetting | None = None
+    parameters: Parameters = {}
+
+
+class WeightedModel(_Level):
+    """One source of an end (`embed`, `norm`, `head`)."""
+
+    model: Ref
+    weight: AnySetting | None = None
+
+
+def _end(raw: Any) -> Any:
+    return raw if isinstance(raw, list) else [{"model": raw}]
+
+
+End = Annotated[list[WeightedModel], BeforeValidator(_end)]
+
+
+class RecipeSchema(_Level):
+    """The top level of a recipe."""
+
+    merge_method: str | None = None
+    models: list[InputModel] | None = Field(default=None, min_length=1)
+    slices: list[OutputSlice] | None = Field(default=None, min_length=1)
+    stack: list[StackEntry] | None = Field(default=None, min_length=1)
+    modules: dict[str, Any] | None = None
+    base_model: Ref | None = None
+    parameters: Parameters = {}
+    dtype: StorageDType | None = None
+    out_dtype: StorageDType | None = None
+    overlap: Literal["cut", "average", "ramp"] | None = None
+    gradient_ends: Literal["first", "own"] | None = None
+    embed: End | None = None
+    norm: End | None = None
+    head: End | None = None
+    tokenizer_source: Any = None
+    tokenizer: Any = None
+    chat_template: str | None = None
+    name: str | None = None

@@ -1,0 +1,129 @@
+"""The one form that a planner works on: slices, each made of layers of its sources.
+
+`models`, `slices` and `stack` all say the same thing in the end. A source is known by its position in its
+slice, never by its model's name: one model may feed a layer any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lamina.model_ref import ModelRef
+from lamina.recipe.load import Recipe, Way
+from lamina.recipe.settings import Setting
+
+Depth = Callable[[ModelRef], int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Layers [start, stop) of one model, and what is set for it. `way` is where the recipe says so."""
+
+    ref: ModelRef
+    start: int
+    stop: int
+    parameters: Mapping[str, Setting]
+    way: Way
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Output layers made of equally many layers of each source. `parameters` holds for the whole slice."""
+
+    sources: tuple[Source, ...]
+    parameters: Mapping[str, Setting]
+    base: ModelRef | None
+    way: Way
+
+    @property
+    def depth(self) -> int:
+        """Number of output layers."""
+        return self.sources[0].stop - self.sources[0].start
+
+
+def slices_of_models(recipe: Recipe, depth: Depth) -> list[Slice]:
+    """`models`: one slice over all layers. A base that is not listed joins as the last source, as in MergeKit."""
+    schema = recipe.schema
+    sources = [
+        Source(entry.model, 0, depth(entry.model), entry.parameters, ("models", number))
+        for number, entry in enumerate(schema.models or ())
+    ]
+    base = schema.base_model
+    if base is not None and base not in [source.ref for source in sources]:
+        sources.append(Source(base, 0, depth(base), {}, ("base_model",)))
+    return [Slice(tuple(sources), {}, base, ("models",))]
+
+
+def slices_as_written(recipe: Recipe) -> list[Slice]:
+    """`slices`, as the recipe has them."""
+    return [
+        Slice(
+            tuple(
+                Source(source.model, *source.layer_range, source.parameters, ("slices", number, "sources", place))
+                for place, source in enumerate(entry.sources)
+            ),
+            entry.parameters,
+            entry.base_model or recipe.schema.base_model,
+            ("slices", number),
+        )
+        for number, entry in enumerate(recipe.schema.slices or ())
+    ]
+
+
+def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
+    """The recipe with its layers spelled as `slices`: it plans to the same result."""
+    schema = recipe.schema
+    content: dict[str, Any] = {
+        "slices": [
+            {
+                "sources": [
+                    {
+                        "model": str(source.ref),
+                        "layer_range": [source.start, source.stop],
+                        **_parameters(source.parameters),
+                    }
+                    for source in entry.sources
+                ],
+                **_parameters(entry.parameters),
+            }
+            for entry in slices
+        ],
+        "merge_method": schema.merge_method or "linear",
+    }
+    if schema.base_model is not None:
+        content["base_model"] = str(schema.base_model)
+    content |= _parameters(schema.parameters)
+    for key in ("embed", "norm", "head"):
+        if (end := getattr(schema, key)) is not None:
+            content[key] = [
+                {"model": str(source.model)} | ({"weight": _setting(source.weight)} if source.weight else {})
+                for source in end
+            ]
+    if schema.gradient_ends == "own" or schema.stack is not None:
+        content["gradient_ends"] = "own"
+    for key in ("dtype", "out_dtype"):
+        if (dtype := getattr(schema, key)) is not None:
+            content[key] = str(dtype)
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
+
+
+def _parameters(parameters: Mapping[str, Setting]) -> dict[str, Any]:
+    return {"parameters": {name: _setting(setting) for name, setting in parameters.items()}} if parameters else {}
+
+
+def _setting(setting: Setting) -> Any:
+    written = [
+        {"filter": part.filter, "value": _values(part.values)} if part.filter is not None else _values(part.values)
+        for part in setting
+    ]
+    if len(written) == 1:
+        return written[0]
+    return [part if isinstance(part, dict) else {"value": part} for part in written]
+
+
+def _values(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)

@@ -1,0 +1,283 @@
+"""`stack` to slices: entries put layers of models at output layers; where two cross they are blended.
+
+    stack:
+      - {model: base, layers: 0-31, at: 0}
+      - {model: base, layers: 0-31, at: 8}
+    overlap: ramp
+
+Each maximal run of output layers that the same entries cover, with consecutive layers each, is one slice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lamina.errors import Problem, RecipeError
+from lamina.model_ref import ModelRef
+from lamina.recipe.load import Recipe, Way
+from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
+from lamina.recipe.slices import Depth, Slice, Source
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A placed entry: its source layers in order stand at output layers `at`, `at + 1`, ..."""
+
+    number: int
+    ref: ModelRef
+    layers: tuple[int, ...]
+    at: int
+    weight: Setting | None
+    parameters: Mapping[str, Setting]
+
+    @property
+    def end(self) -> int:
+        return self.at + len(self.layers)
+
+    @property
+    def way(self) -> Way:
+        return ("stack", self.number)
+
+    def __str__(self) -> str:
+        return f"entry {self.number + 1} (`{self.ref}` at {self.at})"
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One entry's part in one output layer. `weight` is None where the entry's own setting gives it."""
+
+    entry: _Entry
+    weight: float | None
+
+    def place(self, output: int) -> int:
+        """How far into its entry the output layer lies."""
+        return output - self.entry.at
+
+    def layer(self, output: int) -> int:
+        return self.entry.layers[self.place(output)]
+
+
+def slices_of_stack(recipe: Recipe, depth: Depth) -> list[Slice]:
+    """The slices that a recipe's `stack` stands for. Raises RecipeError with every fault at once."""
+    problems: list[Problem] = []
+    entries = _placed(recipe, depth, problems)
+    if problems:
+        raise RecipeError(problems)
+    shares = _shares(recipe, entries, problems)
+    if problems:
+        raise RecipeError(problems)
+    weighted = recipe.schema.merge_method in (None, "linear")
+    return [_slice(shares, run, weighted=weighted) for run in _runs(shares)]
+
+
+def parse_layers(raw: object, depth: int) -> tuple[int, ...]:
+    """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
+
+    Raises ValueError with what is valid.
+    """
+    if isinstance(raw, list):
+        if not raw:
+            raise ValueError("an empty list places no layer")
+        return tuple(layer for part in raw for layer in parse_layers(part, depth))
+    text = str(raw).strip()
+    if isinstance(raw, bool) or not (found := re.fullmatch(r"(\d+)(?:(-)(\d*)(?::(\d+))?)?", text)):
+        if colon := re.fullmatch(r"(\d+):(\d+)", text):
+            first, end = map(int, colon.groups())
+            raise ValueError(
+                f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
+                f"or in a slice `layer_range: [{first}, {end}]`"
+            )
+        raise ValueError(
+            f"`{text}` is no range of layers; the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
+        )
+    first_text, dash, last_text, step = found.groups()
+    start = int(first_text)
+    last = start if dash is None else int(last_text) if last_text else depth - 1
+    if max(start, last) >= depth:
+        raise ValueError(f"`{text}` goes beyond the model, which has {depth} layers (0 to {depth - 1} is valid)")
+    if last < start:
+        raise ValueError(f"`{text}` runs backwards; the first layer comes first")
+    if step == "0":
+        raise ValueError(f"`{text}` takes steps of 0 layers")
+    return tuple(range(start, last + 1, int(step or 1)))
+
+
+def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry]:
+    """The entries with their layers as numbers and their places; `at` defaults to the end of the one before."""
+    entries: list[_Entry] = []
+    for number, entry in enumerate(recipe.schema.stack or ()):
+        way: Way = ("stack", number)
+        if entry.weight is not None and "weight" in entry.parameters:
+            problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", "<key>")))
+        try:
+            layers = parse_layers(_as_written(recipe, entry.layers, (*way, "layers")), depth(entry.model))
+        except ValueError as error:
+            problems.append(recipe.problem("layers", f"{error} (model `{entry.model}`).", (*way, "layers")))
+            continue
+        at = entry.at if entry.at is not None else entries[-1].end if entries else 0
+        parameters = {name: setting for name, setting in entry.parameters.items() if name != "weight"}
+        weight = entry.weight or entry.parameters.get("weight")
+        entries.append(_Entry(number, entry.model, layers, at, weight, parameters))
+    return entries
+
+
+def _as_written(recipe: Recipe, raw: object, way: Way) -> object:
+    """The user's letters in place of what YAML 1.1 makes of `8:32` (a number in base 60)."""
+    if isinstance(raw, list):
+        return [_as_written(recipe, part, (*way, index)) for index, part in enumerate(raw)]
+    written = recipe.written(way)
+    return written if isinstance(raw, int) and ":" in written else raw
+
+
+def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:
+    """For each output layer, the entries that make it and their weights."""
+    depth = max(entry.end for entry in entries)
+    covering = [[entry for entry in entries if entry.at <= output < entry.end] for output in range(depth)]
+    shares: list[list[_Share]] = []
+    for first, last in _stretches(covering):
+        here = covering[first]
+        if not here:
+            message = f"no entry covers output layer{_span(first, last)}; place one there, or move what follows."
+            problems.append(recipe.problem("gap", message, ("stack",)))
+        elif len(here) > 1:
+            problems += _crossing_problems(recipe, here, first, last)
+        shares += [_blend(recipe.schema.overlap, here, output) for output in range(first, last + 1)]
+    return shares
+
+
+def _stretches(covering: Sequence[Sequence[_Entry]]) -> list[tuple[int, int]]:
+    """[first, last] of each maximal stretch of output layers with the same covering entries."""
+    cuts = [0, *(i for i in range(1, len(covering)) if covering[i] != covering[i - 1]), len(covering)]
+    return [(start, stop - 1) for start, stop in pairwise(cuts)]
+
+
+def _blend(overlap: str | None, here: Sequence[_Entry], output: int) -> list[_Share]:
+    if len(here) > 1 and all(entry.weight is not None for entry in here):
+        return [_Share(entry, None) for entry in here]
+    if len(here) != 2 or overlap == "average":
+        return [_Share(entry, 1.0) for entry in here]
+    earlier, later = here
+    count = earlier.end - later.at
+    index = output - later.at
+    if overlap == "cut":
+        return [_Share(earlier if index < -(-count // 2) else later, 1.0)]
+    fraction = index / (count - 1) if count > 1 else 0.5
+    return [_Share(earlier, 1 - fraction), _Share(later, fraction)]
+
+
+def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last: int) -> list[Problem]:
+    overlap = recipe.schema.overlap
+    weighted = [entry for entry in here if entry.weight is not None]
+    who, way = " and ".join(map(str, here)), here[-1].way
+    layers = f"output layer{_span(first, last)}"
+    if recipe.schema.merge_method == "passthrough":
+        return [
+            recipe.problem(
+                "overlap", f"{who} cross on {layers}; passthrough blends nothing: `merge_method: linear`.", way
+            )
+        ]
+    if len(weighted) == len(here):
+        return []
+    if weighted and overlap is None:
+        missing = next(entry for entry in here if entry.weight is None)
+        return [recipe.problem("overlap", f"{who} cross on {layers}, and {missing} has no weight.", missing.way)]
+    if overlap == "average":
+        return []
+    reason = _not_in_line(here, first, last)
+    if overlap is None:
+        return [recipe.problem("overlap", f"{who} cross on {layers}. {_choices(here, reason)}", way)]
+    if reason:
+        advice = "`overlap: average`, or a `weight` for each entry, says what is meant"
+        return [
+            recipe.problem(
+                "overlap", f"{who} cross on {layers}, and {reason}: `{overlap}` has no order. {advice}.", way
+            )
+        ]
+    return []
+
+
+def _not_in_line(here: Sequence[_Entry], first: int, last: int) -> str | None:
+    """Why these entries do not simply follow each other, None where they do."""
+    if len(here) > 2:
+        return f"{len(here)} entries meet"
+    earlier, later = here
+    if later.number != earlier.number + 1:
+        return "they do not follow each other"
+    if later.at < earlier.at:
+        return "the later entry starts before the earlier one"
+    if later.end < earlier.end:
+        return "one lies within the other"
+    if (first, last) != (later.at, earlier.end - 1):
+        return "a third entry meets them"
+    return None
+
+
+def _choices(here: Sequence[_Entry], reason: str | None) -> str:
+    average = f"`overlap: average` (1/{len(here)} of each) or a `weight` for each entry"
+    if reason:
+        return f"Say how they are blended: {average}."
+    earlier, later = here
+    count = earlier.end - later.at
+    border = later.at + -(-count // 2)
+    return (
+        f"Say how: `overlap: cut` (up to {border - 1} from entry {earlier.number + 1}, from {border} on from entry "
+        f"{later.number + 1}; blends nothing), `overlap: ramp` (entry {later.number + 1} counts 0 at {later.at} and 1 "
+        f"at {earlier.end - 1}), {average}."
+    )
+
+
+def _runs(shares: Sequence[Sequence[_Share]]) -> list[range]:
+    """Maximal runs of output layers with the same entries and consecutive source layers in each."""
+
+    def goes_on(output: int) -> bool:
+        before, here = shares[output - 1], shares[output]
+        return [share.entry for share in before] == [share.entry for share in here] and all(
+            share.layer(output) == share.layer(output - 1) + 1 for share in here
+        )
+
+    cuts = [0, *(output for output in range(1, len(shares)) if not goes_on(output)), len(shares)]
+    return [range(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _slice(shares: Sequence[Sequence[_Share]], run: range, *, weighted: bool) -> Slice:
+    sources = []
+    for position, share in enumerate(shares[run.start]):
+        entry, start = share.entry, share.layer(run.start)
+        part = range(share.place(run.start), share.place(run.start) + len(run))
+        parameters = {name: _restricted(value, part, len(entry.layers)) for name, value in entry.parameters.items()}
+        if weighted:
+            weights = [shares[output][position].weight for output in run]
+            parameters = {"weight": _weight(weights, entry, part)} | parameters
+        sources.append(Source(entry.ref, start, start + len(run), parameters, entry.way))
+    return Slice(tuple(sources), {}, None, sources[0].way)
+
+
+def _weight(weights: Sequence[float | None], entry: _Entry, part: range) -> Setting:
+    given = [weight for weight in weights if weight is not None]
+    if not given:
+        return _restricted(entry.weight or (), part, len(entry.layers))
+    if given[0] == given[-1]:
+        return (Conditional(None, (given[0],)),)
+    whole_ramp = {given[0], given[-1]} == {0.0, 1.0}
+    return (Conditional(None, (given[0], given[-1]) if whole_ramp else tuple(given)),)
+
+
+def _restricted(setting: Setting, part: range, count: int) -> Setting:
+    """A setting whose gradients run over an entry's `count` layers, for the layers `part` of it alone."""
+    if len(part) == count:
+        return setting
+    return tuple(
+        Conditional(rule.filter, _compact([on_gradient(rule.values, Position(index, count)) for index in part]))
+        for rule in setting
+    )
+
+
+def _compact(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    return (values[0],) if all(value == values[0] for value in values) else tuple(values)
+
+
+def _span(first: int, last: int) -> str:
+    return f" {first}" if first == last else f"s {first}-{last}"

@@ -1,0 +1,1 @@
+"""Black-box acceptance tests: written from the specification, they meet Lamina only through its API and its command."""
