@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +10,15 @@ from pathlib import Path
 
 from lamina.checkpoints.checkpoint import Checkpoint
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
-from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, made_by
+from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, is_complete, made_by
 from lamina.errors import CheckpointError
-from lamina.execute.run import Progress, run, workers_that_fit
+from lamina.execute.memory import peak_memory, workers_that_fit
+from lamina.execute.run import Progress, run
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel, open_model
-from lamina.plan.plan import Plan
 from lamina.planners.merge import plan_merge, slices_of
+from lamina.planners.request import Findings
+from lamina.plans.plan import Plan
 from lamina.recipe.load import Recipe, load_recipe
 from lamina.recipe.slices import as_yaml
 from lamina.version import VERSION
@@ -62,16 +62,16 @@ def merge(
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
-    started, out = time.monotonic(), Path(out)
-    found, models = _planned(load_recipe(Path(recipe)))
+    started, recipe, out = time.monotonic(), Path(recipe), Path(out)
+    found, models = _planned(load_recipe(recipe))
     checkpoints = {model.name: model.checkpoint for model in models.values()}
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
         provenance = _provenance(found, checkpoints)
-        if made_by(out) == json.loads(provenance):
+        if not force and _is_there(out, found, layout, provenance):
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        check_output(out, layout.size, force=force)
+        check_output(out, layout.size, [recipe, *(c.folder for c in checkpoints.values())], force=force)
         on_plan(found)
         with CheckpointWriter(layout, out) as sink:
             report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
@@ -103,7 +103,7 @@ def as_slices(recipe: str | Path) -> str:
     """The recipe in this file with its layers spelled as `slices`, as YAML: it plans to the same digest."""
     loaded = load_recipe(Path(recipe))
     _, models = _planned(loaded)
-    return as_yaml(loaded, slices_of(loaded, models))
+    return as_yaml(loaded, slices_of(loaded, models, Findings(loaded)))
 
 
 def folder_of(ref: ModelRef, beside: Path) -> Path:
@@ -134,7 +134,7 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def peak_memory() -> int:
-    """The largest resident memory that this process has had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _is_there(out: Path, found: Plan, layout: Layout, provenance: bytes) -> bool:
+    """True when the same plan made `out` from the same models before, and all of it is still there."""
+    side_files = {file.name: len(file.content) for file in found.files if not file.about_the_merge}
+    return made_by(out) == json.loads(provenance) and is_complete(out, layout, side_files)

@@ -60,6 +60,16 @@ def restacked_config(
     return result, problems
 
 
+def has_layer_kinds(config: Mapping[str, Any]) -> bool:
+    """True where config.json, or the model type, says that layers are of several kinds."""
+    text = text_config(config)
+    return (
+        any(text.get(key) for key in (*PER_LAYER_LISTS, *INDEX_LISTS))
+        or any(key in text and text[key] not in harmless for key, harmless in INDEX_SCALARS.items())
+        or text.get("model_type") in IMPLICIT_LAYER_KINDS
+    )
+
+
 def _kind(key: str, origin: Origin) -> object:
     kinds = text_config(origin.config).get(key)
     return kinds[origin.layer] if isinstance(kinds, list) and origin.layer < len(kinds) else None

@@ -110,7 +110,7 @@ def _by_index(index: Path) -> dict[str, tuple[Path, Entry]]:
     missing = [name for name in shard_names if not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(f"{index.parent}: the index names files that are not there: {_listed(missing)}.")
-    headers = {name: open_safetensors(index.parent / name) for name in shard_names}
+    headers = _headers(index.parent, shard_names)
     absent = [name for name, file in weight_map.items() if name not in headers[file]]
     if absent:
         raise CheckpointError(f"{index} places tensors in files that do not hold them: {_listed(absent)}.")
@@ -118,6 +118,18 @@ def _by_index(index: Path) -> dict[str, tuple[Path, Entry]]:
     entries = {name: (index.parent / file, entry) for file, header in headers.items() for name, entry in header.items()}
     placed = {name: (index.parent / file, headers[file][name]) for name, file in weight_map.items()}
     return entries | placed
+
+
+def _headers(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
+    headers, faults = {}, []
+    for name in names:
+        try:
+            headers[name] = open_safetensors(folder / name)
+        except CheckpointError as error:
+            faults.append(str(error))
+    if faults:
+        raise CheckpointError("\n".join(faults))
+    return headers
 
 
 def _what_is_there(folder: Path) -> str:

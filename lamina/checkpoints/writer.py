@@ -7,7 +7,7 @@ it is on the disk, one rename publishes it. What the lock leaves free is a lefto
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lamina.checkpoints.files import (
@@ -40,12 +40,23 @@ def made_by(out: Path) -> Mapping[str, object] | None:
     return content if isinstance(content, dict) else None
 
 
-def check_output(out: Path, needed: int, *, force: bool) -> None:
+def is_complete(folder: Path, layout: Layout, side_files: Mapping[str, int]) -> bool:
+    """True when every file of a layout, and every side file, is there in its full size (in bytes)."""
+    sizes = {shard.file_name: shard.size for shard in layout.shards} | dict(side_files)
+    if layout.index_json:
+        sizes[INDEX_NAME] = len(layout.index_json)
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+
+
+def check_output(out: Path, needed: int, precious: Sequence[Path], *, force: bool) -> None:
     """Refuse, before anything is read, an output that is in use or does not fit.
 
-    Raises OutputError when `out` is not absent or an empty folder (unless `force`), or when fewer than
-    `needed` bytes are free.
+    Raises OutputError when `out` holds one of the `precious` paths (inputs, recipe), when it is not absent
+    or an empty folder (unless `force`), or when fewer than `needed` bytes are free.
     """
+    for path in precious:
+        if out.resolve() in (path.resolve(), *path.resolve().parents):
+            raise OutputError(f"{out} holds {path}, of which the merge is made; name another output.")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder; name another output.")
     if out.is_dir() and any(out.iterdir()) and not force:

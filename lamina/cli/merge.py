@@ -10,8 +10,9 @@ import click
 from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.cli.progress import MovingLine
-from lamina.cli.sizes import Size, in_bytes, in_seconds
-from lamina.plan.plan import Plan
+from lamina.cli.sizes import Size
+from lamina.plans.plan import Plan
+from lamina.wording import counted, in_bytes, in_seconds
 
 
 @click.command()
@@ -69,8 +70,7 @@ def merge_and_tell(
         return
     for name in result.non_finite:
         click.echo(click.style("notice", fg="yellow") + f"  {name} holds NaN or infinity, as its inputs do.", err=True)
-    count, size = len(result.layout.shards), result.layout.size
-    shards = f"{count} shard{'s' if count != 1 else ''}"
+    shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
     click.echo(
         f"merged in {in_seconds(result.seconds)} · {out} · {shards}, {in_bytes(size)} · "
         f"{in_bytes(size / max(result.seconds, 1e-9))}/s · peak memory {in_bytes(result.peak_memory)}"

@@ -9,11 +9,11 @@ import click
 
 from lamina import api
 from lamina.checkpoints.files import free_bytes
-from lamina.cli.sizes import in_bytes, in_parameters
-from lamina.execute.run import predicted_memory
+from lamina.execute.memory import predicted_memory
 from lamina.expressions.inspect import is_copy
-from lamina.plan.explain import layer_map, layer_rows, made_of, other_jobs
-from lamina.plan.plan import Plan
+from lamina.plans.explain import layer_map, layer_rows, made_of, other_jobs
+from lamina.plans.plan import Plan
+from lamina.wording import counted, in_bytes, in_parameters, span
 
 
 @click.command()
@@ -38,7 +38,7 @@ def show_plan(found: Plan, where: Path) -> None:
     count = f"{rows[-1].last + 1} layers, {in_parameters(found.parameters)} parameters"
     click.echo(f"{found.title} · {found.method} · {dtypes} · {count}\n")
     table = [("layers", "from", "blend")]
-    table += [(_span(row.first, row.last), row.sources, row.blend) for row in rows]
+    table += [(span(row.first, row.last), row.sources, row.blend) for row in rows]
     table += [
         (job.name.removeprefix("model.").removesuffix(".weight"), made_of(job), "copied" if is_copy(job.expr) else "")
         for job in other_jobs(found)
@@ -55,10 +55,6 @@ def show_plan(found: Plan, where: Path) -> None:
         f"disk free {in_bytes(free_bytes(where.absolute()))}\n"
     )
     for (model, reason), number in Counter((each.model, each.reason) for each in found.dropped).items():
-        click.echo(f"  not in the output: {number} tensor{'s' if number != 1 else ''} of {model}: {reason}")
+        click.echo(f"  not in the output: {counted(number, 'tensor')} of {model}: {reason}")
     for notice in found.notices:
         click.echo(click.style("notice", fg="yellow") + f"  {notice.message}")
-
-
-def _span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"

@@ -6,25 +6,22 @@ the bytes.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lamina.errors import MemoryBudgetError, failing_at
+from lamina.errors import failing_at
+from lamina.execute.memory import workers_that_fit
 from lamina.execute.sinks import Sink
 from lamina.expressions.compute import Workspace, compute
 from lamina.expressions.nodes import Read
 from lamina.kernels.numpy_kernels import NumpyKernels
-from lamina.plan.plan import Job, Plan
+from lamina.plans.plan import Job, Plan
 from lamina.tensor_spec import block_rows
 
-# What the process holds before the first block: interpreter, numpy, the command line, the plan. Measured.
-RESIDENT_BYTES = 100_000_000
 STRETCH_BLOCKS = 16  # blocks of one tensor that a worker takes at once
-MOST_WORKERS = 8  # beyond that the disk is the limit, and memory is not free
 
 Progress = Callable[[str, int], None]
 
@@ -112,25 +109,3 @@ def run(
     if failures:
         raise failures[0]
     return report
-
-
-def predicted_memory(plan: Plan, workers: int | None, memory: int) -> int:
-    """Peak resident bytes of the process that carries out `plan` within `memory`."""
-    return _resident(plan) + workers_that_fit(plan, workers, memory) * plan.bytes_per_worker
-
-
-def workers_that_fit(plan: Plan, workers: int | None, memory: int) -> int:
-    """How many workers run within `memory` bytes. Raises MemoryBudgetError when not even one does."""
-    wanted = workers or min(os.cpu_count() or 1, MOST_WORKERS)
-    resident = _resident(plan)
-    room = memory - resident
-    if room < plan.bytes_per_worker:
-        needed = resident + plan.bytes_per_worker
-        raise MemoryBudgetError(
-            f"this plan needs {needed / 1e6:.0f} MB with one worker, and --memory allows {memory / 1e6:.0f} MB."
-        )
-    return min(wanted, room // plan.bytes_per_worker)
-
-
-def _resident(plan: Plan) -> int:
-    return RESIDENT_BYTES + sum(len(file.content) for file in plan.files)

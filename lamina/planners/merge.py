@@ -14,11 +14,17 @@ from lamina.expressions.inspect import reads
 from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
-from lamina.plan.plan import Dropped, Input, Plan
-from lamina.planners.notices import tell_of_blends, tell_of_ends
+from lamina.planners.notices import (
+    tell_of_blends,
+    tell_of_configs,
+    tell_of_ends,
+    tell_of_filters,
+    tell_of_uneven_layers,
+)
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
 from lamina.planners.slices import Jobs, jobs_of
+from lamina.plans.plan import Dropped, Input, Plan
 from lamina.recipe.load import Recipe, Way
 from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
 from lamina.recipe.stack import slices_of_stack
@@ -28,22 +34,32 @@ OpenModel = Callable[[ModelRef], PlainModel]
 
 def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place."""
-    findings = Findings(recipe)
+    findings = Findings(recipe, list(recipe.problems))
     method = _method(recipe, findings)
     models = _opened(recipe, open_model, findings)
-    parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings) if method else {}
-    _stop_at(findings)
-    assert method is not None
-    slices = typed_slices(slices_of(recipe, models), method, findings)
-    donor = models[next(iter(referenced_models(recipe)))]
-    request = Request(recipe, method, models, donor, slices, parameters)
+    slices = slices_of(recipe, models, findings)
+    if method is None:
+        raise RecipeError(findings.problems)
+    parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings)
+    slices = typed_slices(slices, method, findings)
+    donor = next((models.get(ref) for ref in referenced_models(recipe)), None)
+    sound = tuple(entry for entry in slices if _is_sound(entry, models))
+    if donor is None or not sound:
+        raise RecipeError(findings.problems)
+    request = Request(recipe, method, models, donor, sound, parameters)
     check_one_family(request, findings)
-    _stop_at(findings)
     jobs = jobs_of(request, findings)
     files = side_files(request, jobs, findings)
-    _stop_at(findings)
+    if findings.problems:
+        raise RecipeError(findings.problems)
+    tell_of_configs(request, findings)
     tell_of_blends(jobs, findings)
     tell_of_ends(request, jobs, findings)
+    tell_of_filters(request, jobs.filters_used, findings)
+    tell_of_uneven_layers(request, findings)
+    for key in ("input_model_parameters", "name"):
+        if getattr(recipe.schema, key) is not None:
+            findings.notice("no-effect", f"`{key}` has no effect on this merge.", (key, "<key>"))
     for problem in recipe.ignored:
         findings.notice(problem.code, str(problem))
     return Plan(
@@ -58,19 +74,32 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     )
 
 
-def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel]) -> list[Slice]:
-    """The recipe's layers as slices, however they are spelled. Raises RecipeError."""
+def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:
+    """The recipe's layers as slices, however they are spelled. Faults go to `findings`.
 
-    def depth(ref: ModelRef) -> int:
-        return models[ref].architecture.depth
+    Slices that are at fault are among them, so that what else is wrong there is told in the same breath.
+    """
 
-    if recipe.schema.stack is not None:
-        return slices_of_stack(recipe, depth)
-    slices = slices_of_models(recipe, depth) if recipe.schema.models is not None else slices_as_written(recipe)
-    problems = [problem for entry in slices for problem in _range_problems(recipe, entry, depth)]
-    if problems:
-        raise RecipeError(problems)
+    def depth(ref: ModelRef) -> int | None:
+        return models[ref].architecture.depth if ref in models else None
+
+    schema = recipe.schema
+    if schema.stack is not None:
+        return slices_of_stack(recipe, depth, findings.problems)
+    slices = slices_of_models(recipe, depth) if schema.models is not None else slices_as_written(recipe)
+    for entry in slices:
+        findings.problems += _range_problems(recipe, entry, depth)
     return slices
+
+
+def _is_sound(entry: Slice, models: Mapping[ModelRef, PlainModel]) -> bool:
+    """True when every layer that the slice names is there."""
+    return all(
+        source.ref in models
+        and 0 <= source.start < source.stop <= models[source.ref].architecture.depth
+        and source.stop - source.start == entry.depth
+        for source in entry.sources
+    )
 
 
 def referenced_models(recipe: Recipe) -> dict[ModelRef, Way]:
@@ -144,26 +173,20 @@ def _range_problems(recipe: Recipe, entry: Slice, depth: Depth) -> Iterator[Prob
     for source in entry.sources:
         layers = f"layer_range [{source.start}, {source.stop}]"
         way, count = (*source.way, "layer_range"), depth(source.ref)
-        if source.start < 0 or source.stop > count:
-            end = "begins before 0" if source.start < 0 else f"ends beyond `{source.ref}`"
-            message = f"{layers} {end}; `{source.ref}` has {count} layers (0 to {count} is valid)."
-            yield recipe.problem("layer-range", message, way)
-        elif source.stop <= source.start:
+        if source.stop <= source.start and count is not None:
             what = "is empty" if source.stop == source.start else "runs backwards"
-            yield recipe.problem(
-                "layer-range", f"{layers} {what}; the form is [start, end], the end not included.", way
-            )
-        elif source.stop - source.start != entry.depth:
+            message = f"{layers} {what}; the form is [start, end], the end not included."
+        elif source.start < 0 or (count is not None and source.stop > count):
+            end = "begins before 0" if source.start < 0 else f"ends beyond `{source.ref}`"
+            message = f"{layers} {end}, which has {count} layers (0 to {count} is valid)."
+        elif source.stop - source.start != entry.depth and entry.sources[0].stop > entry.sources[0].start:
             message = (
-                f"{layers} of `{source.ref}` are {source.stop - source.start} layers, the first source of this slice "
-                f"has {entry.depth}: sources of one slice need equally many."
+                f"{layers} of `{source.ref}` are {source.stop - source.start} layers, and the first source of this "
+                f"slice has {entry.depth}: sources of one slice need equally many."
             )
-            yield recipe.problem("layer-range", message, way)
-
-
-def _stop_at(findings: Findings) -> None:
-    if findings.problems:
-        raise RecipeError(findings.problems)
+        else:
+            continue
+        yield recipe.problem("layer-range", message, way)
 
 
 def _dropped(request: Request, jobs: Jobs) -> Iterator[Dropped]:

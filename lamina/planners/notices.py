@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Set
 
+from lamina.architectures.infer import text_config
+from lamina.architectures.layer_config import has_layer_kinds
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
-from lamina.planners.slices import Jobs
-from lamina.recipe.settings import START, Position, setting_at
+from lamina.planners.slices import FilterUse, Jobs
+from lamina.recipe.load import Way
+from lamina.recipe.settings import START, Position, Setting, setting_at
+from lamina.wording import in_bytes, spans
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -33,13 +37,64 @@ def tell_of_blends(jobs: Jobs, findings: Findings) -> None:
         )
 
 
+# Values of config.json that change what the same weights compute. The result has the donor's.
+FUNCTION_KEYS = (
+    "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window",
+    "use_sliding_window", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "attn_logit_softcapping",
+    "final_logit_softcapping", "query_pre_attn_scalar", "residual_multiplier", "embedding_multiplier",
+    "attention_multiplier", "logits_scaling", "max_position_embeddings",
+)  # fmt: skip
+
+
+def tell_of_configs(request: Request, findings: Findings) -> None:
+    """Parents whose configs disagree about what the weights compute."""
+    donor = text_config(request.donor.config)
+    for model in request.models.values():
+        other = text_config(model.config)
+        for key in FUNCTION_KEYS:
+            if key in donor and key in other and donor[key] != other[key]:
+                findings.notice(
+                    "unlike-configs",
+                    f"`{model.name}` has {key} {other[key]}, and the result has {donor[key]} of "
+                    f"`{request.donor.name}`: the same weights compute something else.",
+                )
+
+
+def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
+    """Layers that hold other tensors than their neighbours, where config.json knows of no kinds of layers."""
+    for model in request.models.values():
+        layers = model.architecture.layers
+        usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
+        uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
+        if uneven and not has_layer_kinds(model.config):
+            index, names = next(iter(uneven.items()))
+            findings.notice(
+                "uneven-layers",
+                f"layers {spans(list(uneven))} of `{model.name}` do not hold the same tensors as the others "
+                f"(layer {index}: {', '.join(sorted(names)[:3])}), and its config.json does not say why.",
+            )
+
+
+def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Findings) -> None:
+    """Filters that no tensor name contains: nothing is set by them."""
+    levels: list[tuple[Mapping[str, Setting], Way]] = [(request.parameters, ())]
+    for entry in request.slices:
+        levels += [(entry.parameters, entry.way), *((source.parameters, source.way) for source in entry.sources)]
+    for parameters, way in levels:
+        for name, setting in parameters.items():
+            for rule in setting:
+                if rule.filter is not None and (way, name, rule.filter) not in matched:
+                    message = f"no tensor's name contains `{rule.filter}`, so this filter of `{name}` sets nothing."
+                    findings.notice("unmatched-filter", message, (*way, "parameters", name))
+
+
 def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:
     """What happens to norm and head where one would not guess it."""
     if jobs.sources_tied and not jobs.tied:
         head = jobs.all[-1]
         findings.notice(
             "untied",
-            f"the head is no longer the embedding: {head.name} is written ({head.expr.spec.nbytes / 1e6:.1f} MB), "
+            f"the head is no longer the embedding: {head.name} is written ({in_bytes(head.expr.spec.nbytes)}), "
             "and config.json says so.",
         )
     last = request.slices[-1]
@@ -53,14 +108,3 @@ def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:
                 "final norm and head take the first value of their gradients, as in MergeKit; "
                 "`gradient_ends: own` gives them the last layer's.",
             )
-
-
-def spans(numbers: Sequence[int]) -> str:
-    """Sorted whole numbers in words: `0-7, 9, 12-14`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

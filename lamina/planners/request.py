@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamina.errors import Problem, did_you_mean
@@ -10,7 +10,7 @@ from lamina.merge_methods import MergeMethod
 from lamina.merge_methods.parameters import STANDARD_PARAMETERS
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
-from lamina.plan.plan import Notice
+from lamina.plans.plan import Notice
 from lamina.recipe.load import Recipe, Way
 from lamina.recipe.settings import Setting, mapped
 from lamina.recipe.slices import Slice, Source
@@ -60,21 +60,21 @@ class Request:
         return sum(entry.depth for entry in self.slices)
 
 
-def typed_slices(slices: list[Slice], method: MergeMethod, findings: Findings) -> tuple[Slice, ...]:
+def typed_slices(slices: Sequence[Slice], method: MergeMethod, findings: Findings) -> list[Slice]:
     """The slices with every setting as its parameter's type."""
 
     def typed_source(source: Source) -> Source:
         way = (*source.way, "parameters")
         return replace(source, parameters=typed_parameters(source.parameters, method, way, findings))
 
-    return tuple(
+    return [
         replace(
             entry,
             sources=tuple(map(typed_source, entry.sources)),
             parameters=typed_parameters(entry.parameters, method, (*entry.way, "parameters"), findings),
         )
         for entry in slices
-    )
+    ]
 
 
 def typed_parameters(

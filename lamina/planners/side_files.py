@@ -14,10 +14,11 @@ from lamina.architectures.infer import text_config
 from lamina.architectures.layer_config import Origin, restacked_config
 from lamina.checkpoints.files import read_all
 from lamina.model_ref import ModelRef
-from lamina.plan.plan import SideFile
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
+from lamina.plans.plan import SideFile
 from lamina.recipe.load import Recipe
+from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
 from lamina.version import VERSION
 
@@ -48,6 +49,21 @@ def check_one_family(request: Request, findings: Findings) -> None:
                         "their layers do not fit into one model."
                     )
                     findings.fault("unlike-models", message, source.way)
+            _check_tensors(request, source, findings)
+
+
+def _check_tensors(request: Request, source: Source, findings: Findings) -> None:
+    """Layers of different models hold the same tensors: no config.json describes a bias that half of them have."""
+    model, donor = request.models[source.ref], request.donor
+    ours, theirs = ({suffix for layer in each.architecture.layers for suffix in layer} for each in (model, donor))
+    if ours != theirs:
+        different = sorted(ours ^ theirs)
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        message = (
+            f"layers of `{source.ref}` and of `{donor.name}` do not hold the same tensors: only one of them has "
+            f"{', '.join(different[:3])}{more}."
+        )
+        findings.fault("unlike-models", message, source.way)
 
 
 def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFile, ...]:

@@ -14,13 +14,15 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
-from lamina.plan.plan import Job
 from lamina.planners.request import Findings, Request
+from lamina.plans.plan import Job
+from lamina.recipe.load import Way
 from lamina.recipe.settings import START, Conditional, Position, setting_at
 from lamina.recipe.slices import Slice, Source
 from lamina.tensor_spec import F64, Kind
 
 Role = Literal["embed", "norm", "head"]
+FilterUse = tuple[Way, str, str | None]  # where a setting stands, the parameter, the filter that matched a name
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Jobs:
     all: tuple[Job, ...]
     tied: bool
     sources_tied: bool  # every model that gives the head is tied
+    filters_used: frozenset[FilterUse]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class _Place:
 
 def jobs_of(request: Request, findings: Findings) -> Jobs:
     """Every output tensor, in the order in which it is written. Faults go to `findings`."""
-    make = _Maker(request, findings).job
+    maker = _Maker(request, findings)
+    make = maker.job
     embed, norm, head = (_end(request, role) for role in ("embed", "norm", "head"))
     donor = request.donor.architecture
     jobs = [make(name, _same(name), embed) for name in _names(request, embed, lambda model: model.architecture.before)]
@@ -56,7 +60,7 @@ def jobs_of(request: Request, findings: Findings) -> Jobs:
     embedding = next((job.expr for job in jobs if job is not None and job.name == donor.embedding), None)
     tied = sources_tied and head_job is not None and head_job.expr == embedding
     written = [*jobs, None if tied else head_job]
-    return Jobs(tuple(job for job in written if job is not None), tied, sources_tied)
+    return Jobs(tuple(job for job in written if job is not None), tied, sources_tied, frozenset(maker.filters_used))
 
 
 def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
@@ -127,6 +131,7 @@ class _Maker:
 
     def __init__(self, request: Request, findings: Findings) -> None:
         self._request, self._findings = request, findings
+        self.filters_used: set[FilterUse] = set()
 
     def job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
         parts = self._parts(name, name_in, place)
@@ -236,9 +241,14 @@ class _Maker:
 
     def _value(self, parameter: Parameter, tensor: str, place: _Place, source: Source | None) -> Value | None:
         """The first that is set: by the source, its slice, the recipe, the method."""
-        levels = [place.entry.parameters, self._request.parameters]
-        for level in [source.parameters, *levels] if source is not None else levels:
-            value = setting_at(level.get(parameter.name), tensor, place.position)
+        levels = [(place.entry.parameters, place.entry.way), (self._request.parameters, ())]
+        if source is not None:
+            levels.insert(0, (source.parameters, source.way))
+        settings = [level.get(parameter.name, ()) for level, _ in levels]
+        for setting, (_, way) in zip(settings, levels, strict=True):
+            self.filters_used.update((way, parameter.name, rule.filter) for rule in setting if rule.matches(tensor))
+        for setting in settings:
+            value = setting_at(setting, tensor, place.position)
             if value is not None:
                 return parameter.coerce(value)
         if parameter.default is None:

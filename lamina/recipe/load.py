@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lamina.errors import Problem, RecipeError, did_you_mean
 from lamina.recipe.schema import InputModel, OutputSlice, RecipeSchema, SliceSource, StackEntry, WeightedModel
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
+MOST_REPAIRS = 20
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
 
 _LEVELS: tuple[type[BaseModel], ...] = (
@@ -35,6 +37,7 @@ class Recipe:
     schema: RecipeSchema
     places: Mapping[Way, tuple[int, int]]
     ignored: tuple[Problem, ...] = ()  # keys without a meaning anywhere: worth a notice, no more
+    problems: tuple[Problem, ...] = ()  # faults of form that leave the rest readable
 
     def problem(self, code: str, message: str, way: Way = ()) -> Problem:
         """A fault at a value, or at the nearest thing around it that the text shows."""
@@ -67,30 +70,38 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, file: str) -> Recipe:
-    """Read a recipe's text. Raises RecipeError with every fault of form at once."""
+    """Read a recipe's text.
+
+    Faults of form are collected in the recipe's `problems` as long as the rest can be understood: a key
+    that is misspelt is read as what was meant, one that means nothing is left out. Raises RecipeError where
+    too much is missing.
+    """
     content, places, problems = _Reader(file).read(text)
     recipe = Recipe(file, text, RecipeSchema(), places)
-    if problems:
-        raise RecipeError(problems)
     if not isinstance(content, dict):
-        raise RecipeError([recipe.problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`")])
+        form = recipe.problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`")
+        raise RecipeError(problems or [form])
+    content = _without_empty(content)
     ignored: list[Problem] = []
-    while True:
+    for _ in range(MOST_REPAIRS):
         try:
-            return Recipe(file, text, RecipeSchema.model_validate(content), places, tuple(ignored))
+            schema = RecipeSchema.model_validate(content)
         except ValidationError as error:
             details = error.errors(include_url=False)
-        harmless = [detail for detail in details if _is_foreign_key(detail)]
-        problems = [_problem(recipe, detail) for detail in details if detail not in harmless]
-        if problems:
-            raise RecipeError(_distinct(problems))
-        for detail in harmless:
-            ignored.append(
-                recipe.problem(
-                    "unknown-key", f"unknown key `{detail['loc'][-1]}` has no effect.", (*detail["loc"], "<key>")
-                )
-            )
-            _remove(content, detail["loc"])
+        else:
+            return Recipe(file, text, schema, places, tuple(ignored), tuple(problems))
+        repaired = False
+        for detail in details:
+            if _is_foreign_key(detail):
+                message = f"unknown key `{detail['loc'][-1]}` has no effect."
+                ignored.append(recipe.problem("unknown-key", message, (*detail["loc"], "<key>")))
+            elif detail["type"] != "missing" or not any(other["type"] == "extra_forbidden" for other in details):
+                # A key that is missing may be there misspelt: told in the next round, if it still is.
+                problems.append(_problem(recipe, detail))
+            repaired |= _repair(content, detail, places)
+        if not repaired:
+            break
+    raise RecipeError(problems)
 
 
 class _Reader:
@@ -105,6 +116,7 @@ class _Reader:
         self._open: set[int] = set()
 
     def read(self, text: str) -> tuple[Any, dict[Way, tuple[int, int]], list[Problem]]:
+        """The content (None where there is none to speak of), the places, the problems."""
         try:
             documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         except yaml.MarkedYAMLError as error:
@@ -223,11 +235,34 @@ def _is_short(value: object) -> bool:
     return isinstance(value, str | int | float | bool) and len(str(value)) < 60
 
 
-def _distinct(problems: Sequence[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
+def _without_empty(content: Any) -> Any:
+    """The content without keys that have no value: `parameters:` and nothing after it is as good as absent."""
+    if isinstance(content, dict):
+        return {key: _without_empty(value) for key, value in content.items() if value is not None}
+    return [_without_empty(value) for value in content] if isinstance(content, list) else content
 
 
-def _remove(content: Any, way: tuple[Any, ...]) -> None:
-    for part in way[:-1]:
+def _repair(content: Any, detail: ErrorDetails, places: dict[Way, tuple[int, int]]) -> bool:
+    """Make the content readable where one fault is known: rename what is misspelt, leave out what is wrong.
+
+    False where that is not possible: a value that has to be there is missing or wrong.
+    """
+    if detail["type"] == "missing":
+        return False
+    *around, name = detail["loc"]
+    for part in around:
         content = content[part]
-    del content[way[-1]]
+    if detail["type"] == "extra_forbidden":
+        meant = get_close_matches(str(name), _keys_at(tuple(around)), n=1)
+        if meant and meant[0] not in content:
+            content[meant[0]] = content[name]
+            _rename(places, (*around, str(name)), (*around, meant[0]))
+    elif isinstance(content, list) or name in ("model", "layer_range", "sources"):
+        return False
+    del content[name]
+    return True
+
+
+def _rename(places: dict[Way, tuple[int, int]], old: Way, new: Way) -> None:
+    for way in [way for way in places if way[: len(old)] == old]:
+        places[new + way[len(old) :]] = places[way]

@@ -92,8 +92,9 @@ class StackEntry(_Level):
     """One entry of `stack`: layers of a model, in words, and the output layer at which they start."""
 
     model: Ref
-    layers: Any
-    at: int | None = Field(default=None, ge=0)
+    layers: Any = None
+    layer_range: LayerRange | None = None
+    at: Annotated[int, Field(strict=True, ge=0)] | None = None
     weight: AnySetting | None = None
     parameters: Parameters = {}
 
@@ -132,4 +133,5 @@ class RecipeSchema(_Level):
     tokenizer_source: Any = None
     tokenizer: Any = None
     chat_template: str | None = None
-    name: str | None = None
+    name: str | None = None  # of use where several recipes stand in one file
+    input_model_parameters: Any = None  # in MergeKit's documents, and without effect there

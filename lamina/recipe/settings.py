@@ -47,9 +47,9 @@ def parse_setting(raw: object) -> Setting:
     return (Conditional(None, values),) if values else ()  # an empty list sets nothing
 
 
-def setting_at(setting: Setting | None, tensor: str, position: Position) -> Scalar | None:
+def setting_at(setting: Setting, tensor: str, position: Position) -> Scalar | None:
     """The value for one tensor at one layer; None where nothing is set for it."""
-    for conditional in setting or ():
+    for conditional in setting:
         if conditional.matches(tensor):
             return on_gradient(conditional.values, position)
     return None

@@ -16,7 +16,8 @@ from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe, Way
 from lamina.recipe.settings import Setting
 
-Depth = Callable[[ModelRef], int]
+# The number of a model's layers; None where the model could not be opened, which is told elsewhere.
+Depth = Callable[[ModelRef], int | None]
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ def slices_of_models(recipe: Recipe, depth: Depth) -> list[Slice]:
     """`models`: one slice over all layers. A base that is not listed joins as the last source, as in MergeKit."""
     schema = recipe.schema
     sources = [
-        Source(entry.model, 0, depth(entry.model), entry.parameters, ("models", number))
+        Source(entry.model, 0, depth(entry.model) or 0, entry.parameters, ("models", number))
         for number, entry in enumerate(schema.models or ())
     ]
     base = schema.base_model
     if base is not None and base not in [source.ref for source in sources]:
-        sources.append(Source(base, 0, depth(base), {}, ("base_model",)))
+        sources.append(Source(base, 0, depth(base) or 0, {}, ("base_model",)))
     return [Slice(tuple(sources), {}, base, ("models",))]
 
 

@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lamina.errors import Problem, RecipeError
+from lamina.errors import Problem
 from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe, Way
+from lamina.recipe.schema import StackEntry
 from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
 from lamina.recipe.slices import Depth, Slice, Source
+from lamina.wording import span
 
 
 @dataclass(frozen=True)
@@ -60,27 +62,32 @@ class _Share:
         return self.entry.layers[self.place(output)]
 
 
-def slices_of_stack(recipe: Recipe, depth: Depth) -> list[Slice]:
-    """The slices that a recipe's `stack` stands for. Raises RecipeError with every fault at once."""
-    problems: list[Problem] = []
+def slices_of_stack(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[Slice]:
+    """The slices that a recipe's `stack` stands for; none, and an entry in `problems`, where it is at fault."""
     entries = _placed(recipe, depth, problems)
-    if problems:
-        raise RecipeError(problems)
-    shares = _shares(recipe, entries, problems)
-    if problems:
-        raise RecipeError(problems)
+    if entries is None:
+        return []
+    found: list[Problem] = []
+    shares = _shares(recipe, entries, found)
+    problems += found
+    if found:
+        return []
     weighted = recipe.schema.merge_method in (None, "linear")
     return [_slice(shares, run, weighted=weighted) for run in _runs(shares)]
 
 
-def parse_layers(raw: object, depth: int) -> tuple[int, ...]:
+def parse_layers(raw: object, depth: int | None) -> tuple[int, ...]:
     """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
+
+    `depth` is the number of layers there are, None where that is not known and no end is checked.
 
     Raises ValueError with what is valid.
     """
     if isinstance(raw, list):
         if not raw:
             raise ValueError("an empty list places no layer")
+        if any(isinstance(part, list) for part in raw):
+            raise ValueError(f"`{raw}` is a list within a list; write one list of ranges: `[0-23, 8-31]`")
         return tuple(layer for part in raw for layer in parse_layers(part, depth))
     text = str(raw).strip()
     if isinstance(raw, bool) or not (found := re.fullmatch(r"(\d+)(?:(-)(\d*)(?::(\d+))?)?", text)):
@@ -88,15 +95,15 @@ def parse_layers(raw: object, depth: int) -> tuple[int, ...]:
             first, end = map(int, colon.groups())
             raise ValueError(
                 f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
-                f"or in a slice `layer_range: [{first}, {end}]`"
+                f"or `layer_range: [{first}, {end}]`"
             )
         raise ValueError(
             f"`{text}` is no range of layers; the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
         )
     first_text, dash, last_text, step = found.groups()
     start = int(first_text)
-    last = start if dash is None else int(last_text) if last_text else depth - 1
-    if max(start, last) >= depth:
+    last = start if dash is None else int(last_text) if last_text else (depth or start + 1) - 1
+    if depth is not None and max(start, last) >= depth:
         raise ValueError(f"`{text}` goes beyond the model, which has {depth} layers (0 to {depth - 1} is valid)")
     if last < start:
         raise ValueError(f"`{text}` runs backwards; the first layer comes first")
@@ -105,23 +112,44 @@ def parse_layers(raw: object, depth: int) -> tuple[int, ...]:
     return tuple(range(start, last + 1, int(step or 1)))
 
 
-def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry]:
-    """The entries with their layers as numbers and their places; `at` defaults to the end of the one before."""
+def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry] | None:
+    """The entries with their layers as numbers and their places; `at` defaults to the end of the one before.
+
+    None where an entry's layers cannot be told, since that moves all that follow.
+    """
     entries: list[_Entry] = []
+    complete = True
     for number, entry in enumerate(recipe.schema.stack or ()):
         way: Way = ("stack", number)
         if entry.weight is not None and "weight" in entry.parameters:
             problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", "<key>")))
         try:
-            layers = parse_layers(_as_written(recipe, entry.layers, (*way, "layers")), depth(entry.model))
+            count = depth(entry.model)
+            layers = parse_layers(_layers_of(recipe, entry, way), count)
         except ValueError as error:
             problems.append(recipe.problem("layers", f"{error} (model `{entry.model}`).", (*way, "layers")))
+            complete = False
             continue
+        complete = complete and count is not None
         at = entry.at if entry.at is not None else entries[-1].end if entries else 0
         parameters = {name: setting for name, setting in entry.parameters.items() if name != "weight"}
         weight = entry.weight or entry.parameters.get("weight")
         entries.append(_Entry(number, entry.model, layers, at, weight, parameters))
-    return entries
+    return entries if complete else None
+
+
+def _layers_of(recipe: Recipe, entry: StackEntry, way: Way) -> object:
+    """What an entry says of its layers, in words. Raises ValueError unless it says so exactly once."""
+    if (entry.layers is None) == (entry.layer_range is None):
+        raise ValueError("an entry has either `layers: 8-31` or `layer_range: [8, 32]`")
+    if entry.layer_range is None:
+        return _as_written(recipe, entry.layers, (*way, "layers"))
+    start, stop = entry.layer_range
+    if not 0 <= start < stop:
+        raise ValueError(
+            f"layer_range [{start}, {stop}] holds no layer; the form is [start, end], the end not included"
+        )
+    return f"{start}-{stop - 1}"
 
 
 def _as_written(recipe: Recipe, raw: object, way: Way) -> object:
@@ -140,7 +168,7 @@ def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) 
     for first, last in _stretches(covering):
         here = covering[first]
         if not here:
-            message = f"no entry covers output layer{_span(first, last)}; place one there, or move what follows."
+            message = f"no entry covers output layers {span(first, last)}; place one there, or move what follows."
             problems.append(recipe.problem("gap", message, ("stack",)))
         elif len(here) > 1:
             problems += _crossing_problems(recipe, here, first, last)
@@ -172,7 +200,7 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
     overlap = recipe.schema.overlap
     weighted = [entry for entry in here if entry.weight is not None]
     who, way = " and ".join(map(str, here)), here[-1].way
-    layers = f"output layer{_span(first, last)}"
+    layers = f"output layers {span(first, last)}"
     if recipe.schema.merge_method == "passthrough":
         return [
             recipe.problem(
@@ -277,7 +305,3 @@ def _restricted(setting: Setting, part: range, count: int) -> Setting:
 
 def _compact(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
     return (values[0],) if all(value == values[0] for value in values) else tuple(values)
-
-
-def _span(first: int, last: int) -> str:
-    return f" {first}" if first == last else f"s {first}-{last}"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from lamina.expressions.inspect import is_copy, shares
-from lamina.plan.plan import Job, Plan
+from lamina.plans.plan import Job, Plan
+from lamina.wording import span
 
 _LAYER = re.compile(r"\.(\d+)\.")
 MAP_WIDTH = 56  # columns of the layer map; beside a name it fits a line of 80
@@ -49,7 +50,7 @@ class LayerRow:
     def sources(self) -> str:
         """`base 8-31  +  base 0-23`."""
         return "  +  ".join(
-            f"{start.model} {_span(start.layer, end.layer)}" for start, end in zip(self.starts, self.ends, strict=True)
+            f"{start.model} {span(start.layer, end.layer)}" for start, end in zip(self.starts, self.ends, strict=True)
         )
 
     @property
@@ -83,7 +84,7 @@ def layer_rows(plan: Plan) -> list[LayerRow]:
         members = list(group)
         (first, (starts, copied)), (last, (ends, _)) = members[0], members[-1]
         rows.append(LayerRow(first, last, starts, ends, copied))
-    return rows
+    return _with_ramp_ends(rows)
 
 
 def tracks(plan: Plan) -> list[Track]:
@@ -110,7 +111,7 @@ def layer_map(plan: Plan) -> list[str]:
         bar = "".join(_shade(max(track.shares[output] for output in column)) for column in columns)
         first, last = track.layers
         drawn.append(
-            f"  {_short(track.model):<{width}}  {bar:<{len(columns)}}  {_span(first, last)} at {first + track.offset}"
+            f"  {_short(track.model):<{width}}  {bar:<{len(columns)}}  {span(first, last)} at {first + track.offset}"
         )
     return drawn
 
@@ -133,6 +134,50 @@ def _layers(plan: Plan) -> list[tuple[tuple[Part, ...], bool]]:
         if job.layer is not None:
             by_layer.setdefault(job.layer, []).append(job)
     return [(_parts(jobs), all(is_copy(job.expr) for job in jobs)) for _, jobs in sorted(by_layer.items())]
+
+
+def _with_ramp_ends(rows: Sequence[LayerRow]) -> list[LayerRow]:
+    """Rows in which a ramp holds the layers at its ends, where one source counts fully and is copied.
+
+    The recipe's ramp includes them; by the jobs alone they would look like the copies beside them.
+    """
+    result: list[LayerRow] = []
+    for index, row in enumerate(rows):
+        first, last, starts, ends = row.first, row.last, row.starts, row.ends
+        if row.copied:
+            first += bool(index and _reached(rows[index - 1], +1, row))
+            last -= bool(index + 1 < len(rows) and _reached(rows[index + 1], -1, row))
+            starts, ends = _moved(starts, first - row.first), _moved(ends, last - row.last)
+            if first > last:
+                continue
+        else:
+            if index and (reached := _reached(row, -1, rows[index - 1])):
+                first, starts = first - 1, reached
+            if index + 1 < len(rows) and (reached := _reached(row, +1, rows[index + 1])):
+                last, ends = last + 1, reached
+        result.append(LayerRow(first, last, starts, ends, row.copied))
+    return result
+
+
+def _reached(ramp: LayerRow, step: int, beside: LayerRow) -> tuple[Part, ...] | None:
+    """The parts one layer before (-1) or after (+1) a ramp, if there it comes to a copy that stands `beside` it."""
+    length = ramp.last - ramp.first
+    if ramp.copied or not beside.copied or not length or len(beside.starts) != 1:
+        return None
+    edge, far = (ramp.starts, ramp.ends) if step < 0 else (ramp.ends, ramp.starts)
+    copy = (beside.ends if step < 0 else beside.starts)[0]
+    parts = tuple(
+        replace(part, layer=part.layer + step, low=value, high=value)
+        for part, other in zip(edge, far, strict=True)
+        for value in [round(part.low + (part.low - other.low) / length, 9)]
+    )
+    whole = [part for part in parts if part.low == 1]
+    fits = len(whole) == 1 and all(part.low == 0 for part in parts if part is not whole[0])
+    return parts if fits and (whole[0].model, whole[0].layer) == (copy.model, copy.layer) else None
+
+
+def _moved(parts: Sequence[Part], steps: int) -> tuple[Part, ...]:
+    return tuple(replace(part, layer=part.layer + steps) for part in parts)
 
 
 def _parts(jobs: Iterable[Job]) -> tuple[Part, ...]:
@@ -159,10 +204,6 @@ def _likeness(output: int, parts: Sequence[Part], copied: bool) -> object:
 
 def _change(start: Part, end: Part) -> str:
     return start.factor if start.factor == end.factor else f"{start.factor} -> {end.factor}"
-
-
-def _span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
 
 
 def _short(name: str) -> str:

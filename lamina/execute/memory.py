@@ -1,0 +1,50 @@
+"""How much memory a run takes, and how many workers fit into what it may take."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+from pathlib import Path
+
+from lamina.errors import MemoryBudgetError
+from lamina.plans.plan import Plan
+from lamina.wording import in_bytes
+
+# What the process holds before the first block: interpreter, numpy, the command line, the plan. Measured.
+RESIDENT_BYTES = 60_000_000
+MOST_WORKERS = 8  # beyond that the disk is the limit, and memory is not free
+
+
+def predicted_memory(plan: Plan, workers: int | None, memory: int) -> int:
+    """Peak resident bytes of the process that carries out `plan` within `memory`."""
+    return _resident(plan) + workers_that_fit(plan, workers, memory) * plan.bytes_per_worker
+
+
+def workers_that_fit(plan: Plan, workers: int | None, memory: int) -> int:
+    """How many workers run within `memory` bytes. Raises MemoryBudgetError when not even one does."""
+    wanted = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    resident = _resident(plan)
+    room = memory - resident
+    if room < plan.bytes_per_worker:
+        needed = resident + plan.bytes_per_worker
+        raise MemoryBudgetError(
+            f"this plan needs {in_bytes(needed)} with one worker, and --memory allows {in_bytes(memory)}."
+        )
+    return min(wanted, room // plan.bytes_per_worker)
+
+
+def _resident(plan: Plan) -> int:
+    return RESIDENT_BYTES + sum(len(file.content) for file in plan.files)
+
+
+def peak_memory() -> int:
+    """The largest resident memory that this process has had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the system's own figure there would count what a parent process held before the start
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
