@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lamina.checkpoints.checkpoint import Checkpoint
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
-from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, is_complete, made_by
-from lamina.errors import CheckpointError
+from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
+from lamina.errors import CheckpointError, OutputError
 from lamina.execute.memory import peak_memory, workers_that_fit
 from lamina.execute.run import Progress, run
 from lamina.model_ref import ModelRef
@@ -68,16 +69,18 @@ def merge(
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
+        check_output(out, layout.size, [recipe, *(c.folder for c in checkpoints.values())])
         provenance = _provenance(found, checkpoints)
-        if not force and _is_there(out, found, layout, provenance):
+        if not force and _is_there(out, provenance):
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        check_output(out, layout.size, [recipe, *(c.folder for c in checkpoints.values())], force=force)
         on_plan(found)
         with CheckpointWriter(layout, out) as sink:
             report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
             for file in found.files:
                 sink.put_file(file.name, file.content)
-            sink.put_file(MADE_BY, provenance)
+            sizes = {shard.file_name: shard.size for shard in layout.shards}
+            sizes |= {file.name: len(file.content) for file in found.files if not file.about_the_merge}
+            sink.put_file(MADE_BY, json.dumps({**provenance, "files": sizes}, indent=2).encode() + b"\n")
             sink.publish()
     finally:
         for checkpoint in checkpoints.values():
@@ -124,17 +127,33 @@ def folder_of(ref: ModelRef, beside: Path) -> Path:
     raise CheckpointError(f"there is no folder {looked}.{advice}")
 
 
-def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> bytes:
-    """`lamina.json`: what made this folder. No path of this machine, the same wherever it is made."""
+def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    """What made a folder, for its `lamina.json`: no path of this machine, the same wherever it is made."""
     models = [
-        {"model": source.name.rstrip("/").rpartition("/")[2], "headers": source.fingerprint, "sample": sample}
-        for source, sample in zip(found.inputs, (checkpoints[s.name].sample() for s in found.inputs), strict=True)
+        {
+            "model": source.name.rstrip("/").rpartition("/")[2],
+            "headers": source.fingerprint,
+            "sample": checkpoints[source.name].sample(),
+        }
+        for source in found.inputs
     ]
-    content = {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
-    return json.dumps(content, indent=2).encode() + b"\n"
+    return {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
 
 
-def _is_there(out: Path, found: Plan, layout: Layout, provenance: bytes) -> bool:
-    """True when the same plan made `out` from the same models before, and all of it is still there."""
-    side_files = {file.name: len(file.content) for file in found.files if not file.about_the_merge}
-    return made_by(out) == json.loads(provenance) and is_complete(out, layout, side_files)
+def _is_there(out: Path, provenance: Mapping[str, Any]) -> bool:
+    """True when the same plan made `out` before from the same models, and all of it is still there.
+
+    Raises OutputError for anything else than an absent or empty folder.
+    """
+    if not out.is_dir() or not any(out.iterdir()):
+        return False
+    before = made_by(out)
+    if before.get("plan") != provenance["plan"]:
+        reason = "exists and was not made by this recipe"
+    elif before.get("inputs") != provenance["inputs"]:
+        reason = "was made by this recipe, and since then a model of it has changed"
+    elif damaged := damage(out):
+        reason = f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})"
+    else:
+        return True
+    raise OutputError(f"{out} {reason}; name another output, or replace it: --force")

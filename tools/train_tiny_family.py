@@ -208,9 +208,7 @@ def llama_config() -> LlamaConfig:
 
 def train(model: LlamaForCausalLM, recipe: Recipe, batches: Batches, name: str) -> None:
     rng = random.Random(recipe.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     model.train()
     for step in range(1, recipe.steps + 1):
         for group in optimizer.param_groups:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lamina.checkpoints.files import (
     FolderLock,
@@ -22,6 +23,7 @@ from lamina.checkpoints.files import (
 )
 from lamina.checkpoints.layout import INDEX_NAME, Layout
 from lamina.errors import OutputError
+from lamina.wording import in_bytes
 
 MADE_BY = "lamina.json"  # written by every merge; tells what plan a folder was made by
 
@@ -31,42 +33,39 @@ def staging_of(out: Path) -> Path:
     return out.parent / f".{out.name}.lamina"
 
 
-def made_by(out: Path) -> Mapping[str, object] | None:
-    """What `lamina.json` in a folder says, None where there is none or it is not ours."""
+def made_by(out: Path) -> Mapping[str, Any]:
+    """What `lamina.json` in a folder says; empty where there is none or it is not ours."""
     try:
         content = json.loads((out / MADE_BY).read_bytes())
     except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def is_complete(folder: Path, layout: Layout, side_files: Mapping[str, int]) -> bool:
-    """True when every file of a layout, and every side file, is there in its full size (in bytes)."""
-    sizes = {shard.file_name: shard.size for shard in layout.shards} | dict(side_files)
-    if layout.index_json:
-        sizes[INDEX_NAME] = len(layout.index_json)
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+def damage(folder: Path) -> list[str]:
+    """Files that `lamina.json` lists and that are missing from the folder or have another size."""
+    sizes = made_by(folder).get("files", {})
+    paths = [(folder / name, size) for name, size in sizes.items()]
+    return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
 
 
-def check_output(out: Path, needed: int, precious: Sequence[Path], *, force: bool) -> None:
-    """Refuse, before anything is read, an output that is in use or does not fit.
+def check_output(out: Path, needed: int, precious: Sequence[Path]) -> None:
+    """Refuse, before anything is read, an output that can never be written.
 
-    Raises OutputError when `out` holds one of the `precious` paths (inputs, recipe), when it is not absent
-    or an empty folder (unless `force`), or when fewer than `needed` bytes are free.
+    Raises OutputError when `out` holds one of the `precious` paths (inputs, recipe), is no folder or cannot
+    be renamed, or when fewer than `needed` bytes are free.
     """
     for path in precious:
         if out.resolve() in (path.resolve(), *path.resolve().parents):
             raise OutputError(f"{out} holds {path}, of which the merge is made; name another output.")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder; name another output.")
-    if out.is_dir() and any(out.iterdir()) and not force:
-        raise OutputError(f"{out} exists and was not made by this recipe; name another output, or replace it: --force")
     if out.is_mount():
         raise OutputError(f"{out} is a mount point and cannot be published into by a rename; name a folder inside it.")
-    free = free_bytes(out.parent)
+    free = free_bytes(out.absolute().parent)
     if needed > free:
         raise OutputError(
-            f"{out} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free there; "
+            f"{out} needs {in_bytes(needed)} and {in_bytes(free)} are free there; "
             "free some space, or name an output on another disk."
         )
 
@@ -121,13 +120,18 @@ class CheckpointWriter:
     def __exit__(self, *_: object) -> None:
         for file in self._files:
             file.abandon()
+        self._restore()
         remove_folder(self._staging)
         self._lock.release()
 
-    def _clear_up(self) -> None:
-        """Undo what a run that died has left: a half-made folder, or an old output not yet replaced."""
+    def _restore(self) -> None:
+        """Put back an old output whose place nothing has taken."""
         if self._replaced.exists() and not self._out.exists():
             move(self._replaced, self._out)
+
+    def _clear_up(self) -> None:
+        """Undo what a run that died has left: a half-made folder, or an old output not yet replaced."""
+        self._restore()
         for leftover in (self._content, self._replaced):
             if leftover.exists():
                 remove_folder(leftover)

@@ -9,9 +9,10 @@ import click
 
 from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
+from lamina.cli.plan import show_notices
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
-from lamina.plans.plan import Plan
+from lamina.plans.plan import Notice, Plan
 from lamina.wording import counted, in_bytes, in_seconds
 
 
@@ -40,14 +41,14 @@ def merge_and_tell(
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     quiet: bool = False,
+    notices: bool = True,
 ) -> None:
-    """Merge, showing notices, progress and a closing line."""
+    """Merge, showing notices (unless they were shown before), progress and a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
 
     def on_plan(plan: Plan) -> None:
-        if not quiet:
-            for notice in plan.notices:
-                click.echo(click.style("notice", fg="yellow") + f"  {notice.message}", err=True)
+        if notices and not quiet:
+            show_notices(plan.notices, err=True)
         line.start(sum(spec.nbytes for spec in plan.specs.values()))
 
     try:
@@ -68,8 +69,10 @@ def merge_and_tell(
     if result.already_there:
         click.echo(f"already there · {out} · made by the same plan from the same models")
         return
-    for name in result.non_finite:
-        click.echo(click.style("notice", fg="yellow") + f"  {name} holds NaN or infinity, as its inputs do.", err=True)
+    if result.non_finite:
+        names = ", ".join(result.non_finite[:3]) + (" ..." if len(result.non_finite) > 3 else "")
+        told = f"{counted(len(result.non_finite), 'tensor')} hold NaN or infinity, as their inputs do: {names}"
+        show_notices([Notice("non-finite", told)], err=True)
     shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
     click.echo(
         f"merged in {in_seconds(result.seconds)} · {out} · {shards}, {in_bytes(size)} · "

@@ -28,7 +28,7 @@ def methods(name: str | None) -> None:
 def explained(method: MergeMethod) -> str:
     """One method in full: formula, parameters, laws, source."""
     least, most = method.inputs
-    models = "one model" if most == 1 else f"{least} or more models"
+    models = "one model" if most == 1 else f"{least} or more models" if least else "any number of models"
     lines = [
         f"{method.name} · {method.title} · {models}{' and a base' if method.space == 'deltas' else ''}",
         "",

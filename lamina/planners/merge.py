@@ -19,6 +19,7 @@ from lamina.planners.notices import (
     tell_of_configs,
     tell_of_ends,
     tell_of_filters,
+    tell_of_scale,
     tell_of_uneven_layers,
 )
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
@@ -49,6 +50,7 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     request = Request(recipe, method, models, donor, sound, parameters)
     check_one_family(request, findings)
     jobs = jobs_of(request, findings)
+    dropped = tuple(_dropped(request, jobs, findings))
     files = side_files(request, jobs, findings)
     if findings.problems:
         raise RecipeError(findings.problems)
@@ -57,6 +59,7 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     tell_of_ends(request, jobs, findings)
     tell_of_filters(request, jobs.filters_used, findings)
     tell_of_uneven_layers(request, findings)
+    tell_of_scale(request, findings)
     for key in ("input_model_parameters", "name"):
         if getattr(recipe.schema, key) is not None:
             findings.notice("no-effect", f"`{key}` has no effect on this merge.", (key, "<key>"))
@@ -69,7 +72,7 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
         files=files,
         inputs=tuple(Input(model.name, model.checkpoint.fingerprint) for model in models.values()),
         notices=tuple(findings.notices),
-        dropped=tuple(_dropped(request, jobs)),
+        dropped=dropped,
         seed=seed,
     )
 
@@ -189,10 +192,12 @@ def _range_problems(recipe: Recipe, entry: Slice, depth: Depth) -> Iterator[Prob
         yield recipe.problem("layer-range", message, way)
 
 
-def _dropped(request: Request, jobs: Jobs) -> Iterator[Dropped]:
-    """Every tensor of a model that the output does not hold, and why."""
+def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropped]:
+    """Every tensor of a model that the output does not hold, and why. One that is lost is a fault."""
     used = {(read.model, read.name) for job in jobs.all for read in reads(job.expr)}
-    for model in request.models.values():
+    made = {job.name for job in jobs.all}
+    places = referenced_models(request.recipe)
+    for ref, model in request.models.items():
         architecture = model.architecture
         taken = {
             source.start + index
@@ -209,7 +214,17 @@ def _dropped(request: Request, jobs: Jobs) -> Iterator[Dropped]:
             for suffix in layer
         }
         for name in model.checkpoint.specs:
-            if (model.name, name) not in used:
-                tied_copy = architecture.tied and name == architecture.head
-                end = "the embedding stands for it (tied)" if tied_copy else "this end is taken from another model"
-                yield Dropped(model.name, name, reasons.get(name, end))
+            if (model.name, name) in used:
+                continue
+            if name in reasons:
+                yield Dropped(model.name, name, reasons[name])
+            elif architecture.tied and name == architecture.head:
+                yield Dropped(model.name, name, "the embedding stands for it (tied)")
+            elif name in made:
+                yield Dropped(model.name, name, "this end is taken from another model")
+            else:
+                message = (
+                    f"`{name}` of `{ref}` would be lost: the models that give this end do not have it. "
+                    f"`norm: {ref}` takes what follows the layers from there."
+                )
+                findings.fault("lost-tensor", message, places[ref])

@@ -39,6 +39,7 @@ def tell_of_blends(jobs: Jobs, findings: Findings) -> None:
 
 # Values of config.json that change what the same weights compute. The result has the donor's.
 FUNCTION_KEYS = (
+    "model_type", "architectures",
     "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window",
     "use_sliding_window", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "attn_logit_softcapping",
     "final_logit_softcapping", "query_pre_attn_scalar", "residual_multiplier", "embedding_multiplier",
@@ -97,8 +98,15 @@ def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:
             f"the head is no longer the embedding: {head.name} is written ({in_bytes(head.expr.spec.nbytes)}), "
             "and config.json says so.",
         )
-    last = request.slices[-1]
-    if request.gradient_ends == "first" and request.recipe.schema.norm is None:
+    schema, first, last = request.recipe.schema, request.slices[0], request.slices[-1]
+    surplus = len(last.sources) > len(first.sources) > 0 and schema.slices is not None
+    if surplus and (schema.norm is None or schema.head is None):
+        findings.notice(
+            "ends",
+            f"final norm and head are made of all {len(last.sources)} sources of the last slice; MergeKit takes "
+            f"only as many as the first slice has ({len(first.sources)}).",
+        )
+    if request.gradient_ends == "first" and schema.norm is None:
         end = Position(last.depth - 1, last.depth)
         levels = [last.parameters, request.parameters, *(source.parameters for source in last.sources)]
         settings = [setting for level in levels for setting in level.values()]
@@ -108,3 +116,15 @@ def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:
                 "final norm and head take the first value of their gradients, as in MergeKit; "
                 "`gradient_ends: own` gives them the last layer's.",
             )
+
+
+def tell_of_scale(request: Request, findings: Findings) -> None:
+    """`scale` under linear, which MergeKit passes over."""
+    levels = [request.parameters, *(entry.parameters for entry in request.slices)]
+    levels += [source.parameters for entry in request.slices for source in entry.sources]
+    if (
+        request.method.name == "linear"
+        and findings.recipe.schema.stack is None
+        and any("scale" in level for level in levels)
+    ):
+        findings.notice("scale", "`scale` multiplies the tensors of its source; under linear, MergeKit ignores it.")

@@ -12,7 +12,7 @@ from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
 from lamina.recipe.load import Recipe, Way
-from lamina.recipe.settings import Setting, mapped
+from lamina.recipe.settings import Conditional, Setting, mapped
 from lamina.recipe.slices import Slice, Source
 
 
@@ -29,6 +29,10 @@ class Findings:
         if (code, way) not in self._told:
             self._told.add((code, way))
             self.problems.append(self.recipe.problem(code, message, way))
+
+    def has(self, code: str, way: Way) -> bool:
+        """True when this has been told of this place."""
+        return (code, way) in self._told
 
     def notice(self, code: str, message: str, way: Way | None = None) -> None:
         if way is not None:
@@ -90,6 +94,7 @@ def typed_parameters(
             typed[name] = mapped(setting, method.parameters[name].coerce)
         except ValueError as error:
             findings.fault("parameter-value", str(error), (*way, name))
+            typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
     return typed
 
 

@@ -13,6 +13,7 @@ import yaml
 from lamina.architectures.infer import text_config
 from lamina.architectures.layer_config import Origin, restacked_config
 from lamina.checkpoints.files import read_all
+from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
@@ -69,9 +70,10 @@ def _check_tensors(request: Request, source: Source, findings: Findings) -> None
 def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFile, ...]:
     """Every file of the output but the tensors."""
     recipe = request.recipe
+    config = _config(request, jobs, findings)
     recipe_name = "lamina.yml" if _has_own_words(recipe) else "mergekit_config.yml"
     return (
-        SideFile("config.json", _json(_config(request, jobs, findings))),
+        SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *_carried(request),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
@@ -88,6 +90,10 @@ def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
     config, problems = restacked_config(donor.config, donor.architecture.depth_key, donor.architecture.depth, origins)
     for problem in dict.fromkeys(problems):
         findings.fault("layer-config", problem, (*request.slices[0].way, problem))
+    quantised = [model.name for model in request.models.values() if "quantization_config" in model.config]
+    if quantised and (len(quantised) < len(request.models) or not all(is_copy(job.expr) for job in jobs.all)):
+        message = f"`{quantised[0]}` is quantised: its layers can be moved as they are, and not be averaged or cast."
+        findings.fault("quantised", message, request.slices[0].way)
     text = config["text_config"] if len(donor.architecture.depth_key) > 1 else config
     if (dtype := _dtype(jobs)) is not None:
         config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
@@ -95,6 +101,19 @@ def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
         text["tie_word_embeddings"] = jobs.tied
     _check_vocabulary(request, jobs, text, findings)
     return config
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What is new in a config: `num_hidden_layers 32 -> 40, layer_types for 40 layers`."""
+    told = []
+    for key, value in after.items():
+        if isinstance(value, list) and before.get(key) != value:
+            told.append(f"{key} for {len(value)} layers")
+        elif isinstance(value, dict):
+            told += [_changes(before.get(key) or {}, value)]
+        elif before.get(key) != value:
+            told.append(f"{key} {before[key]} -> {value}" if key in before else f"{key} {value}")
+    return ", ".join(filter(None, told))
 
 
 def _dtype(jobs: Jobs) -> DType | None:

@@ -168,8 +168,9 @@ class _Maker:
             tensor = name_in(model, source)
             expr = model.expr(tensor)
             if expr is None:
-                message = f"{name} needs `{tensor}`, which `{source.ref}` does not have."
-                self._findings.fault("missing-tensor", message, source.way)
+                if not self._findings.has("unlike-models", source.way):
+                    message = f"{name} needs `{tensor}`, which `{source.ref}` does not have."
+                    self._findings.fault("missing-tensor", message, source.way)
                 return None
             parts.append((tensor, expr))
         first = parts[0][1]

@@ -6,9 +6,9 @@ Derived from the jobs alone, so that it shows what will be done and not what was
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from lamina.expressions.inspect import is_copy, shares
 from lamina.plans.plan import Job, Plan
@@ -49,91 +49,145 @@ class LayerRow:
     @property
     def sources(self) -> str:
         """`base 8-31  +  base 0-23`."""
-        return "  +  ".join(
-            f"{start.model} {span(start.layer, end.layer)}" for start, end in zip(self.starts, self.ends, strict=True)
-        )
+        pairs = zip(self.starts, self.ends, strict=True)
+        return "  +  ".join(f"{start.model} {span(start.layer, end.layer)}" for start, end in pairs)
 
     @property
     def blend(self) -> str:
-        """`copied`, or how much of each: `1 -> 0  +  0 -> 1`."""
+        """`copied`, `cast` to another dtype, or how much of each: `1 -> 0  +  0 -> 1`."""
         if self.copied:
             return "copied"
+        if len(self.starts) == 1 and self.starts[0].factor == self.ends[0].factor == "1":
+            return "cast"
         return "  +  ".join(_change(start, end) for start, end in zip(self.starts, self.ends, strict=True))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One model's layers at one offset, through the depth: its share in every output layer."""
+    """One model's layers at one offset, through the depth: its factor in every output layer."""
 
     model: str
     offset: int
-    shares: tuple[float, ...]
+    factors: tuple[float, ...]
 
     @property
     def layers(self) -> tuple[int, int]:
         """First and last source layer that count."""
-        used = [output - self.offset for output, share in enumerate(self.shares) if share]
+        used = [output - self.offset for output, factor in enumerate(self.factors) if factor]
         return used[0], used[-1]
 
 
 def layer_rows(plan: Plan) -> list[LayerRow]:
     """The layers, those that are made alike in one row."""
-    layers = _layers(plan)
-    rows = []
-    for _, group in groupby(enumerate(layers), key=lambda item: _likeness(item[0], *item[1])):
-        members = list(group)
-        (first, (starts, copied)), (last, (ends, _)) = members[0], members[-1]
-        rows.append(LayerRow(first, last, starts, ends, copied))
-    return _with_ramp_ends(rows)
+    rows: list[list[_Layer]] = []
+    for layer in _layers(plan):
+        if rows and _goes_on(rows[-1], layer):
+            rows[-1].append(layer)
+        else:
+            rows.append([layer])
+    return _with_ramp_ends(
+        [LayerRow(row[0].output, row[-1].output, row[0].parts, row[-1].parts, row[0].copied) for row in rows]
+    )
 
 
 def tracks(plan: Plan) -> list[Track]:
     """Every model at every offset that enters, in the order in which they appear."""
     layers = _layers(plan)
     found: dict[tuple[str, int], list[float]] = {}
-    for output, (parts, _) in enumerate(layers):
-        for part in parts:
-            shares_of = found.setdefault((part.model, output - part.layer), [0.0] * len(layers))
-            shares_of[output] += part.high
-    return [Track(model, offset, tuple(values)) for (model, offset), values in found.items()]
+    for layer in layers:
+        for part in layer.parts:
+            factors = found.setdefault((part.model, layer.output - part.layer), [0.0] * len(layers))
+            factors[layer.output] += part.high
+    return [Track(model, offset, tuple(factors)) for (model, offset), factors in found.items() if any(factors)]
 
 
 def layer_map(plan: Plan) -> list[str]:
     """The depth drawn: a line a track, darker where it counts more."""
     lines = tracks(plan)
-    depth = len(lines[0].shares) if lines else 0
+    depth = len(lines[0].factors) if lines else 0
     per_column = -(-depth // MAP_WIDTH) or 1
     columns = [range(start, min(start + per_column, depth)) for start in range(0, depth, per_column)]
-    width = max((len(_short(track.model)) for track in lines), default=0)
-    numbers = _ruler([column[0] for column in columns], depth - 1)
-    drawn = [f"  {'depth':<{width}}  {numbers}"]
+    names = {track.model: track.model if len(track.model) <= 14 else track.model[:13] + "…" for track in lines}
+    width = max(map(len, ("depth", *names.values())))
+    drawn = [f"  {'depth':<{width}}  {_ruler([column[0] for column in columns], depth - 1)}"]
     for track in lines:
-        bar = "".join(_shade(max(track.shares[output] for output in column)) for column in columns)
+        bar = "".join(_shade(max(track.factors[output] for output in column)) for column in columns)
         first, last = track.layers
-        drawn.append(
-            f"  {_short(track.model):<{width}}  {bar:<{len(columns)}}  {span(first, last)} at {first + track.offset}"
-        )
+        place = f"{span(first, last)} at {first + track.offset}"
+        drawn.append(f"  {names[track.model]:<{width}}  {bar:<{len(columns)}}  {place}")
     return drawn
 
 
-def other_jobs(plan: Plan) -> list[Job]:
-    """What lies outside the layers: embeddings, norm, head."""
-    return [job for job in plan.jobs if job.layer is None]
+def end_rows(plan: Plan) -> list[tuple[str, str, str]]:
+    """What lies outside the layers: the tensor, its origin (`base`, `0.3 rev  +  0.7 sort`), whether it is copied."""
+    names = _names(plan)
+    rows = []
+    for job in plan.jobs:
+        if job.layer is None:
+            parts = [(names[share.read.model], _part(share.factor, share.of_delta)) for share in shares(job.expr)]
+            origin = "  +  ".join(model if factor == "1" else f"{factor} {model}" for model, factor in parts)
+            alone = "cast" if len(parts) == 1 and parts[0][1] == "1" else ""
+            name = job.name.removeprefix("model.").removesuffix(".weight")
+            rows.append((name, origin, "copied" if is_copy(job.expr) else alone))
+    return rows
 
 
-def made_of(job: Job) -> str:
-    """One tensor's origin in words: `base`, `0.3 rev  +  0.7 sort`, `base  +  0.7 Δ rev`."""
-    parts = [Part(share.read.model, 0, share.factor, share.factor, share.of_delta) for share in shares(job.expr)]
-    return "  +  ".join(part.model if part.factor == "1" else f"{part.factor} {part.model}" for part in parts)
+@dataclass(frozen=True)
+class _Layer:
+    output: int
+    parts: tuple[Part, ...]
+    copied: bool
 
 
-def _layers(plan: Plan) -> list[tuple[tuple[Part, ...], bool]]:
+def _layers(plan: Plan) -> list[_Layer]:
     """For each output layer its parts, and whether all of it is copied."""
+    names = _names(plan)
     by_layer: dict[int, list[Job]] = {}
     for job in plan.jobs:
         if job.layer is not None:
             by_layer.setdefault(job.layer, []).append(job)
-    return [(_parts(jobs), all(is_copy(job.expr) for job in jobs)) for _, jobs in sorted(by_layer.items())]
+    return [
+        _Layer(output, _parts(jobs, names), all(is_copy(job.expr) for job in jobs))
+        for output, jobs in sorted(by_layer.items())
+    ]
+
+
+def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
+    """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
+    found: dict[tuple[str, int, bool], list[float]] = {}
+    for job in jobs:
+        totals: dict[tuple[str, int, bool], float] = {}
+        for share in shares(job.expr):
+            layer = _LAYER.search(share.read.name)
+            key = (names[share.read.model], int(layer[1]) if layer else 0, share.of_delta)
+            totals[key] = totals.get(key, 0.0) + share.factor
+        for key, total in totals.items():
+            found.setdefault(key, []).append(total)
+    return tuple(
+        Part(model, layer, min(values), max(values), of_delta) for (model, layer, of_delta), values in found.items()
+    )
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    """Each model's own name, without the folders before it, where that tells the models apart."""
+    short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
+    count = Counter(short.values())
+    return {name: own if own and count[own] == 1 else name for name, own in short.items()}
+
+
+def _goes_on(row: Sequence[_Layer], layer: _Layer) -> bool:
+    """True when a layer is made like those of the row: the next layers of the same sources, on the same slope."""
+    before = row[-1]
+    ours = [(part.model, part.layer, part.of_delta) for part in layer.parts]
+    if layer.copied != before.copied or ours != [(p.model, p.layer + 1, p.of_delta) for p in before.parts]:
+        return False
+    if len(row) == 1:
+        return True
+    return all(
+        abs(getattr(here, bound) - 2 * getattr(last, bound) + getattr(first, bound)) < 1e-6
+        for first, last, here in zip(row[-2].parts, before.parts, layer.parts, strict=True)
+        for bound in ("low", "high")
+    )
 
 
 def _with_ramp_ends(rows: Sequence[LayerRow]) -> list[LayerRow]:
@@ -144,18 +198,19 @@ def _with_ramp_ends(rows: Sequence[LayerRow]) -> list[LayerRow]:
     result: list[LayerRow] = []
     for index, row in enumerate(rows):
         first, last, starts, ends = row.first, row.last, row.starts, row.ends
+        before = rows[index - 1] if index else None
+        after = rows[index + 1] if index + 1 < len(rows) else None
         if row.copied:
-            first += bool(index and _reached(rows[index - 1], +1, row))
-            last -= bool(index + 1 < len(rows) and _reached(rows[index + 1], -1, row))
+            first += bool(before and _reached(before, +1, row))
+            last -= bool(after and _reached(after, -1, row))
             starts, ends = _moved(starts, first - row.first), _moved(ends, last - row.last)
-            if first > last:
-                continue
         else:
-            if index and (reached := _reached(row, -1, rows[index - 1])):
+            if before and (reached := _reached(row, -1, before)):
                 first, starts = first - 1, reached
-            if index + 1 < len(rows) and (reached := _reached(row, +1, rows[index + 1])):
+            if after and (reached := _reached(row, +1, after)):
                 last, ends = last + 1, reached
-        result.append(LayerRow(first, last, starts, ends, row.copied))
+        if first <= last:
+            result.append(LayerRow(first, last, starts, ends, row.copied))
     return result
 
 
@@ -169,7 +224,7 @@ def _reached(ramp: LayerRow, step: int, beside: LayerRow) -> tuple[Part, ...] | 
     parts = tuple(
         replace(part, layer=part.layer + step, low=value, high=value)
         for part, other in zip(edge, far, strict=True)
-        for value in [round(part.low + (part.low - other.low) / length, 9)]
+        for value in [round(part.low + (part.low - other.low) / length, 9) + 0.0]  # + 0.0: no minus zero
     )
     whole = [part for part in parts if part.low == 1]
     fits = len(whole) == 1 and all(part.low == 0 for part in parts if part is not whole[0])
@@ -180,40 +235,16 @@ def _moved(parts: Sequence[Part], steps: int) -> tuple[Part, ...]:
     return tuple(replace(part, layer=part.layer + steps) for part in parts)
 
 
-def _parts(jobs: Iterable[Job]) -> tuple[Part, ...]:
-    """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
-    found: dict[tuple[str, int, bool], list[float]] = {}
-    for job in jobs:
-        totals: dict[tuple[str, int, bool], float] = {}
-        for share in shares(job.expr):
-            layer = _LAYER.search(share.read.name)
-            key = (share.read.model, int(layer[1]) if layer else 0, share.of_delta)
-            totals[key] = totals.get(key, 0.0) + share.factor
-        for key, total in totals.items():
-            found.setdefault(key, []).append(total)
-    return tuple(
-        Part(model, layer, min(values), max(values), of_delta) for (model, layer, of_delta), values in found.items()
-    )
-
-
-def _likeness(output: int, parts: Sequence[Part], copied: bool) -> object:
-    """What two neighbouring layers share when they belong into one row."""
-    constant = all(part.low == part.high for part in parts) and len(parts) > 1
-    return copied, tuple((part.model, output - part.layer) for part in parts), constant
+def _part(factor: float, of_delta: bool) -> str:
+    return Part("", 0, factor, factor, of_delta).factor
 
 
 def _change(start: Part, end: Part) -> str:
     return start.factor if start.factor == end.factor else f"{start.factor} -> {end.factor}"
 
 
-def _short(name: str) -> str:
-    """A model's own name, without the folders before it."""
-    last = name.rstrip("/").rpartition("/")[2]
-    return last if len(last) <= 14 else last[:13] + "…"
-
-
-def _shade(share: float) -> str:
-    return SHADES[min(4, round(abs(share) * 4))] if share else " "
+def _shade(factor: float) -> str:
+    return SHADES[min(4, round(abs(factor) * 4))] if factor else " "
 
 
 def _ruler(starts: Sequence[int], last: int) -> str:

@@ -37,11 +37,15 @@ class Job:
 
 @dataclass(frozen=True)
 class SideFile:
-    """A file beside the tensors. `about_the_merge` where it tells of the recipe and is no part of the model."""
+    """A file beside the tensors. `about_the_merge` where it tells of the recipe and is no part of the model.
+
+    `note` says in a line how it differs from the file that it was made from.
+    """
 
     name: str
     content: bytes
     about_the_merge: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 import lamina
 from lamina.errors import LaminaError
 
-from .checkpoints import VOCABULARY, llama_config, write_llama
+from .checkpoints import VOCABULARY, llama_config, random_tensor, write_checkpoint, write_llama
 from .conftest import Bench
 
 RECIPE = "stack: [{model: x, layers: [0-1, 0-1]}]"
@@ -241,13 +241,16 @@ def test_pickled_weights_are_not_executed(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_layer_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
-    from .checkpoints import write_checkpoint
-
-    whole = write_llama(tmp_path / "whole", 2)
+def test_a_layer_that_lacks_a_tensor_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    whole = write_llama(tmp_path / "whole", 3)
     tensors = {name: tensor for name, tensor in whole.tensors.items() if name != NAME}
     write_checkpoint(tmp_path / "x", tensors, whole.config)
-    assert NAME in letter(tmp_path)
+    (tmp_path / "recipe.yml").write_text("stack: [{model: x, layers: [0-2, 0-2]}]")
+    try:
+        told = " ".join(notice.message for notice in lamina.plan(tmp_path / "recipe.yml").notices)
+    except LaminaError as refusal:
+        told = str(refusal)
+    assert "mlp.up_proj.weight" in told
 
 
 # Models that do not fit each other
@@ -277,8 +280,6 @@ def test_a_tensor_of_another_shape_is_refused_by_name(bench: Bench, tmp_path: Pa
 
 
 def test_stacked_models_of_another_width_are_refused(bench: Bench, tmp_path: Path) -> None:
-    from .checkpoints import random_tensor, write_checkpoint
-
     tensors = {
         name: random_tensor("narrow", name, [size // 2 if size == 8 else size for size in tensor.shape], tensor.dtype)
         for name, tensor in bench["a"].tensors.items()

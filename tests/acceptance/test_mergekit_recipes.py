@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import lamina
 
@@ -280,9 +281,22 @@ def test_passthrough_scales_by_filter_and_copies_the_rest(bench: Bench) -> None:
         assert same_bits(merged.layer(4 + i)["mlp.up_proj.weight"], bench["a"].layer(1 + i)["mlp.up_proj.weight"])
 
 
-def test_an_empty_slice_contributes_nothing(bench: Bench) -> None:
-    merged = bench.merge(slices([ranged("a", 0, 2)], [ranged("a", 2, 2)], [ranged("b", 2, 4)], method="passthrough"))
-    assert depth_map(merged, [bench["a"], bench["b"]]) == ["a:0", "a:1", "b:2", "b:3"]
+def test_a_copied_tensor_keeps_every_bit_of_it_nan_payloads_too(bench: Bench, tmp_path: Path) -> None:
+    patterns = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    tensors = {**bench["a"].tensors, "model.layers.2.mlp.all_patterns": patterns}
+    copy = write_checkpoint(tmp_path / "patterns", tensors, bench["a"].config)
+    for recipe in (
+        slices([ranged(str(copy.folder), 2, 3)], method="passthrough", dtype="bfloat16"),
+        slices([ranged(str(copy.folder), 2, 3, 0.7)]),
+    ):
+        merged = bench.merge(recipe)
+        assert same_bits(merged.tensors["model.layers.0.mlp.all_patterns"], patterns)
+
+
+def test_an_empty_slice_is_a_slip_and_gets_a_letter(bench: Bench) -> None:
+    # MergeKit lets it contribute nothing; nobody writes it on purpose.
+    recipe = slices([ranged("a", 0, 2)], [ranged("a", 2, 2)], [ranged("b", 2, 4)], method="passthrough")
+    assert "[2, 2] is empty" in bench.refused(recipe).text
 
 
 # Gradients
@@ -601,8 +615,6 @@ def test_subnormal_numbers_are_merged_like_others(tmp_path: Path) -> None:
             tensors = {**checkpoint.tensors, "model.norm.weight": values}
             sources.append(write_checkpoint(folder / name / "tiny", tensors, checkpoint.config))
         recipe = models(source("x/tiny", 0.5), source("y/tiny", 0.25), parameters={"normalize": False})
-        import yaml
-
         (folder / "recipe.yml").write_text(yaml.safe_dump(recipe))
         lamina.merge(folder / "recipe.yml", folder / "out")
         merged = read_checkpoint(folder / "out")
@@ -684,6 +696,28 @@ def test_keys_without_effect_are_accepted_and_announced(bench: Bench) -> None:
     recipe = models(source("a", 0.3), source("b", 0.5), input_model_parameters={}, my_notes="hello")
     as_expected(bench, recipe)
     assert "my_notes" in bench.notices(recipe)
+
+
+def test_keys_without_a_value_are_as_good_as_absent(bench: Bench) -> None:
+    merged = bench.merge("""
+        slices:
+        models:
+          - {model: a, parameters: {weight: 0.3}}
+          - {model: b, parameters: {weight: 0.5}}
+        merge_method: linear
+        base_model:
+        dtype: null
+        out_dtype: ~
+        parameters:
+        """)
+    assert all_bits(merged) == all_bits(bench.merge(models(source("a", 0.3), source("b", 0.5))))
+
+
+def test_parents_whose_configs_disagree_are_announced(bench: Bench, tmp_path: Path) -> None:
+    other = write_llama(tmp_path / "other", 4, config={"rms_norm_eps": 1e-5})
+    assert "rms_norm_eps" in bench.notices(models(source("a", 0.3), source(str(other.folder), 0.5)))
+    stack = {"stack": [{"model": "a", "layers": "0-1"}, {"model": str(other.folder), "layers": "2-3"}]}
+    assert "rms_norm_eps" in bench.notices(stack)
 
 
 def test_residual_weight_is_accepted(bench: Bench) -> None:

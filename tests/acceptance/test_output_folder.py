@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import lamina
 from lamina.errors import LaminaError
@@ -218,6 +220,51 @@ def test_an_input_model_is_no_output(desk: Path) -> None:
     with pytest.raises(LaminaError):
         lamina.merge(desk / "recipe.yml", desk / "x")
     assert all_bits(read_checkpoint(desk / "x")) == before
+
+
+@pytest.mark.parametrize("out", ["x", "."], ids=["an input", "the folder of inputs and recipe"])
+def test_force_does_not_destroy_what_the_merge_is_made_of(desk: Path, out: str) -> None:
+    before = all_bits(read_checkpoint(desk / "x"))
+    with pytest.raises(LaminaError):
+        lamina.merge(desk / "recipe.yml", desk / out, force=True)
+    assert (desk / "recipe.yml").read_text() == RECIPE
+    assert all_bits(read_checkpoint(desk / "x")) == before
+    assert visible(desk) == set()
+
+
+def test_an_output_that_lost_its_weights_is_not_already_there(desk: Path) -> None:
+    expected = all_bits(merged(desk))
+    (desk / "out" / "model.safetensors").unlink()
+    with contextlib.suppress(LaminaError):
+        lamina.merge(desk / "recipe.yml", desk / "out")
+        assert all_bits(read_checkpoint(desk / "out")) == expected
+
+
+def test_inputs_that_changed_are_not_already_there(desk: Path) -> None:
+    merged(desk)
+    tensors = {name: tensor + 1 for name, tensor in read_checkpoint(desk / "x").tensors.items()}
+    save_file(tensors, desk / "x" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LaminaError):
+        lamina.merge(desk / "recipe.yml", desk / "out")
+
+
+def test_two_merges_into_one_folder_do_not_mix(desk: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lamina", "merge", "recipe.yml", "out"],
+            cwd=desk,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    codes = [run.wait(timeout=60) for run in runs]
+    assert 0 in codes
+    assert set(codes) <= {0, 2}
+    ours = all_bits(read_checkpoint(desk / "out"))
+    lamina.merge(desk / "recipe.yml", desk / "second")
+    assert ours == all_bits(read_checkpoint(desk / "second"))
 
 
 def test_an_empty_folder_is_filled(desk: Path) -> None:

@@ -229,9 +229,9 @@ def test_three_crossing_entries_are_neither_ramped_nor_cut(bench: Bench, overlap
     assert "average" in bench.refused(THREE.format("", "", "", f"overlap: {overlap}")).text
 
 
-def test_three_crossing_entries_take_explicit_weights(bench: Bench) -> None:
-    weights = [f", parameters: {{weight: {weight}}}" for weight in (1, 2, 5)]
-    recipe = THREE.format(*weights, "")
+@pytest.mark.parametrize("spelling", ["weight: {0}", "parameters: {{weight: {0}}}"])
+def test_three_crossing_entries_take_explicit_weights(bench: Bench, spelling: str) -> None:
+    recipe = THREE.format(*[f", {spelling.format(weight)}" for weight in (1, 2, 5)], "")
     blended(bench, recipe, 2, [("a", 2), ("b", 1), ("c", 0)], [1 / 8, 2 / 8, 5 / 8])
     blended(bench, recipe, 1, [("a", 1), ("b", 0)], [1 / 3, 2 / 3])
     blended(bench, recipe, 4, [("b", 3), ("c", 2)], [2 / 7, 5 / 7])

@@ -1,0 +1,51 @@
+# `make demo` merges real models; `make test` passes the tests. Both set up everything from nothing, in .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@echo "make demo    set up (about 100 MB, half a minute) and merge the bundled models"
+	@echo "make test    set up (about 1.5 GB with torch, some minutes) and pass the tests"
+	@echo "make lint    style, types and floors only"
+	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make bench   measure speed and memory (see benchmarks/README.md)"
+	@echo "make clean   remove .venv and everything else that was made"
+
+demo: $(VENV)/.demo
+	@$(BIN)/lamina demo
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/python tools/make_docs.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/merge_speed.py
+
+clean:
+	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Lamina needs Python 3.11 or newer, and this is " + sys.version.split()[0] + "; name another with PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "setting up: Lamina and 9 small packages, about 100 MB in .venv, half a minute"
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.5 GB in .venv, some minutes"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
