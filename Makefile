@@ -9,7 +9,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
-	@echo "make test    set up (about 2 GB with torch, some minutes) and pass the tests"
+	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make bench   measure speed and memory (see benchmarks/README.md)"
@@ -46,6 +46,6 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "setting up: Lamina, torch, transformers and the test tools, about 2 GB in .venv, some minutes"
+	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.3 GB in .venv, some minutes"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
