@@ -154,7 +154,8 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         message = (
             f"the entries of a `stack` are blended by linear, or with nothing to blend by passthrough, not by {name}."
         )
-        findings.fault("stack-method", message, ("merge_method",))
+        findings.fault("stack-method", message, ("merge_method",), "linear")
+        return METHODS["linear"]  # stands in, so that the rest can be looked at
     return METHODS[name]
 
 
@@ -173,23 +174,42 @@ def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[M
 
 
 def _range_problems(recipe: Recipe, entry: Slice, depth: Depth) -> Iterator[Problem]:
+    first = entry.sources[0]
     for source in entry.sources:
         layers = f"layer_range [{source.start}, {source.stop}]"
         way, count = (*source.way, "layer_range"), depth(source.ref)
-        if source.stop <= source.start and count is not None:
-            what = "is empty" if source.stop == source.start else "runs backwards"
-            message = f"{layers} {what}; the form is [start, end], the end not included."
-        elif source.start < 0 or (count is not None and source.stop > count):
-            end = "begins before 0" if source.start < 0 else f"ends beyond `{source.ref}`"
-            message = f"{layers} {end}, which has {count} layers (0 to {count} is valid)."
-        elif source.stop - source.start != entry.depth and entry.sources[0].stop > entry.sources[0].start:
+        suggestion = ""
+        if source.way[0] in ("models", "base_model"):
+            if None in (count, depth(first.ref)) or source.stop == first.stop:
+                continue
+            message = (
+                f"`{source.ref}` has {source.stop} layers, and `{first.ref}` has {first.stop}: under `models` all have "
+                "equally many. `slices` takes the same number of layers from each."
+            )
+        elif source.start < 0 or source.stop < 0:
+            known = f": `{source.ref}` has {count}, and `{count}` as the end includes the last" if count else ""
+            message = f"{layers} counts from the end, and layers are counted from 0{known}."
+            suggestion = f"[{source.start}, {count}]" if count and source.start >= 0 else ""
+        elif source.stop == source.start:
+            message = f"{layers} is empty; the form is [start, end], the end not included."
+            suggestion = f"[{source.start}, {source.start + 1}]"
+        elif source.stop < source.start:
+            suggestion = f"[{source.stop}, {source.start}]"
+            message = f"{layers} runs backwards; the form is [start, end], the end not included."
+        elif count is not None and source.stop > count:
+            message = f"{layers} ends beyond `{source.ref}`, which has {count} layers (0 to {count} is valid)."
+            suggestion = f"[{source.start}, {count}]" if source.start < count else ""
+        elif source.stop - source.start != entry.depth and 0 <= first.start < first.stop <= (
+            depth(first.ref) or first.stop
+        ):
             message = (
                 f"{layers} of `{source.ref}` are {source.stop - source.start} layers, and the first source of this "
                 f"slice has {entry.depth}: sources of one slice need equally many."
             )
         else:
             continue
-        yield recipe.problem("layer-range", message, way)
+        hint = f" Did you mean `{suggestion}`?" if suggestion else ""
+        yield recipe.problem("layer-range", message + hint, way, suggestion)
 
 
 def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropped]:

@@ -6,6 +6,7 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 from __future__ import annotations
 
 from difflib import get_close_matches
+from re import fullmatch
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,6 +14,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
 from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
+
+
+_MODEL_FORMS = "a folder, `org/name`, or `{model: {path: ..., revision: ...}, lora: ...}`"
+
+
+def _kind(raw: Any) -> str:
+    if isinstance(raw, dict):
+        return f"a mapping with {', '.join(f'`{key}`' for key in raw) or 'nothing in it'}"
+    return "a list" if isinstance(raw, list) else f"`{str(raw).lower() if isinstance(raw, bool) else raw}`"
 
 
 def _ref(raw: Any) -> ModelRef:
@@ -24,7 +34,7 @@ def _ref(raw: Any) -> ModelRef:
         head = _ref_part(raw["model"])
         adapters = () if raw.get("lora") is None else (_ref_part(raw["lora"]),)
         return ModelRef(head.path, head.revision, (*head_adapters(raw["model"]), *adapters))
-    raise ValueError("a model is a folder or `org/name`, or `{model: ..., lora: ...}`")
+    raise ValueError(f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}")
 
 
 def head_adapters(raw: Any) -> tuple[AdapterRef, ...]:
@@ -37,7 +47,7 @@ def _ref_part(raw: Any) -> AdapterRef:
         return AdapterRef(ref.path, ref.revision)
     if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
         return AdapterRef(raw["path"], raw.get("revision"))
-    raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
+    raise ValueError(f"inside a reference a model is a folder, `org/name` or `{{path: ..., revision: ...}}`, and this is {_kind(raw)}")
 
 
 _OTHER_NAMES = {
@@ -50,16 +60,40 @@ def _dtype(raw: Any) -> DType:
     name = str(raw).removeprefix("torch.")
     if name not in FLOAT_DTYPES:
         meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
-        hint = f"; did you mean `{meant}`" if meant else ""
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in, as {', '.join(FLOAT_DTYPES)} are{hint}")
+        valid = f"valid are {', '.join(FLOAT_DTYPES)}"
+        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else valid.capitalize()
+        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in. {hint}")
     return FLOAT_DTYPES[name]
 
 
 def _range(raw: Any) -> tuple[int, int]:
     numbers = list(raw) if isinstance(raw, list | tuple) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) and n == int(n) for n in numbers):
-        raise ValueError(f"a layer_range is `[start, end]`, the end not included; this is `{raw}`")
+    if len(numbers) != 2 or not all(_is_whole(number) for number in numbers):
+        form = "a layer_range is two whole numbers, `[start, end]`, of which the end is not included"
+        meant = _meant_range(raw)
+        raise ValueError(f"{form}, and this is {_shown_range(raw)}{f'. Did you mean `{meant}`?' if meant else ''}")
     return int(numbers[0]), int(numbers[1])
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and number == number // 1
+
+
+def _shown_range(raw: Any) -> str:
+    shown = f"[{', '.join(map(str, raw))}]" if isinstance(raw, list) else str(raw)
+    return f"`{shown}`" if not isinstance(raw, dict) and len(shown) < 60 else "something else"
+
+
+def _meant_range(raw: Any) -> list[int] | None:
+    """`0-3` and `0:4` are `[0, 4]`; None where nobody can tell."""
+    if isinstance(raw, str) and (found := fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
+        start, end = int(found[1]), int(found[3])
+        return [start, end + (found[2] == "-")]
+    if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):
+        return [int(raw["start"]), int(raw["end"])]
+    if isinstance(raw, list) and len(raw) == 3 and _is_whole(raw[0]) and _is_whole(raw[1]) and raw[2] == 1:
+        return [int(raw[0]), int(raw[1])]
+    return None
 
 
 Ref = Annotated[ModelRef, BeforeValidator(_ref)]

@@ -37,10 +37,7 @@ def read_yaml(text: str, file: str) -> Document:
     try:
         documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        message = f"this is not valid YAML: {error.problem or error.context}."
-        return Document(problems=[Problem("yaml", message, *place, file)])
+        return Document(problems=[_syntax_problem(error, text, file)])
     except (yaml.YAMLError, RecursionError) as error:
         return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
     if not documents or _is_empty(documents[0]):
@@ -55,6 +52,31 @@ def read_yaml(text: str, file: str) -> Document:
     except (_TooMuch, RecursionError):
         return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
     return Document(content, reader.places, reader.problems)
+
+
+# What the parser says -> what to do about it, and whether it is meant for where the thing began.
+_ADVICE: tuple[tuple[str, str, bool], ...] = (
+    ("cannot start any token", "a tab or a stray sign stands here; YAML is indented by spaces", False),
+    ("simple key|could not find expected ':'", "a key is followed by a colon and a space, `key: value`", True),
+    ("mapping values are not allowed", "a second `: ` in one line; text that holds one is put in quotes", False),
+    ("quoted scalar", "the quotation mark that opens here is not closed", True),
+    ("flow (sequence|mapping)", "the bracket that opens here is not closed, or a comma is missing in it", True),
+    ("undefined alias", "no anchor of this name stands before it: `&name` marks what `*name` repeats", False),
+    ("block (mapping|collection|sequence)|indentation", "this line is indented unlike those it belongs to", False),
+)  # fmt: skip
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    said = f"{error.context or ''}, {error.problem or ''}"
+    advice, at_start = next(
+        ((advice, at_start) for pattern, advice, at_start in _ADVICE if re.search(pattern, said)),
+        (str(error.problem or error.context), False),
+    )
+    mark = (error.context_mark if at_start else None) or error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    lines = text.splitlines()
+    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
+    return Problem("yaml", f"this is not valid YAML: {advice}.", line, column, file, excerpt=excerpt)
 
 
 def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
@@ -131,9 +153,9 @@ class _Reader:
         written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         try:
             self._constructor.flatten_mapping(node)  # `<<: *other`
-        except yaml.YAMLError as error:
-            self._fault("yaml", f"this cannot be read: {getattr(error, 'problem', error)}.", node)
-            return {}
+        except yaml.YAMLError:
+            self._fault("yaml", "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.", node)
+            node.value = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -141,7 +163,8 @@ class _Reader:
                 continue
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
-                self._fault("duplicate-key", f"`{key}` is given twice; keep one.", key_node)
+                first = self.places[(*way, key, KEY)][0]
+                self._fault("duplicate-key", f"`{key}` is given twice, first in line {first}; keep one.", key_node)
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
@@ -152,19 +175,19 @@ class _Reader:
         if is_name or tag == "timestamp" or (tag in ("int", "float") and ":" in text):
             return text
         if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
-            read = self._constructor.construct_object(node)
-            plain = text.lstrip("+-0_") or "0"
-            self._fault(
-                "octal", f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`.", node
-            )
+            read, plain = self._constructor.construct_object(node), text.lstrip("+-0_") or "0"
+            if str(abs(read)) != plain:
+                message = f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`."
+                self._fault("octal", message, node, plain)
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
-            self._fault("yaml", f"this value cannot be read: {getattr(error, 'problem', None) or error}.", node)
-            return None
+            what = f"the tag `{node.tag}` has no meaning here" if "tag" in str(error) else f"this cannot be read: {error}"
+            self._fault("yaml", f"{what}; write the value alone.", node)
+            return text
 
-    def _fault(self, code: str, message: str, node: yaml.Node) -> None:
-        self.problems.append(Problem(code, message, *_place(node), self._file))
+    def _fault(self, code: str, message: str, node: yaml.Node, suggestion: str = "") -> None:
+        self.problems.append(Problem(code, message, *_place(node), self._file, suggestion))
 
 
 class _TooMuch(Exception):
