@@ -15,6 +15,7 @@ from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.crossing import tell_of_slices_that_do_not_cross
+from lamina.planners.ends import check_weights, ends_are_sound
 from lamina.planners.notices import (
     tell_of_blends,
     tell_of_configs,
@@ -46,11 +47,12 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     if method is None:
         raise RecipeError(findings.problems)
     parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings)
+    check_weights(findings)
     slices = typed_slices(slices, method, findings)
     donor = next((models.get(ref) for ref in referenced_models(recipe)), None)
     apart = recipe.incomplete | tell_of_slices_that_do_not_cross(slices, findings)
     sound = tuple(entry for entry in slices if _is_sound(entry, models) and entry.way not in apart)
-    if donor is None or not sound or () in recipe.incomplete:
+    if donor is None or not ends_are_sound(donor, models, findings) or not sound or () in recipe.incomplete:
         raise RecipeError(findings.problems)
     request = Request(recipe, method, models, donor, sound, parameters)
     check_one_family(request, findings)
@@ -142,6 +144,8 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         if getattr(schema, key) is not None and schema.stack is None:
             findings.fault("misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, KEY))
     name = schema.merge_method or ("linear" if schema.stack is not None else None)
+    if name is None and recipe.incomplete and ("merge_method",) in recipe.places:
+        return None
     if name is None:
         findings.fault("missing-key", "`merge_method` is missing; `lamina methods` lists what there is.", ())
         return None

@@ -115,7 +115,9 @@ def typed_parameters(
         except ValueError as error:
             meant = _number_meant(setting)
             hint = f" Did you mean `{meant}`?" if meant else ""
-            findings.fault("parameter-value", f"{error}{hint}", (*way, written), meant)
+            beside_model = way[:1] == ("stack",) and (*way[:-1], written) in findings.recipe.places
+            place = (*way[:-1], written) if beside_model else (*way, written)
+            findings.fault("parameter-value", f"{error}{hint}", place, meant)
             typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
     return typed
 

@@ -253,28 +253,31 @@ class _Draft:
             target = self._at(around)
             target[meant] = target[name]
             self._move_places((*around, name), (*around, meant))
-            self._delete(way)
+            target.pop(name)
             return {(*around, meant)}
         if misplaced and self._blank.border != "lenient" and isinstance(self._at(around).get("parameters", {}), dict):
             self._at(around).setdefault("parameters", {}).setdefault(name, self._at(way))
             self._move_places(way, (*around, "parameters", name))
-        elif self._blank.border != "lenient":
-            self._move_home(name, way, elsewhere)
-        self._delete(way)
-        return set()
+        homes = self._move_home(name, way, elsewhere) if self._blank.border != "lenient" and not misplaced else set()
+        self._at(around).pop(name)
+        return homes
 
-    def _move_home(self, name: str, way: Way, elsewhere: Sequence[str]) -> None:
+    def _move_home(self, name: str, way: Way, elsewhere: Sequence[str]) -> set[Way]:
         """Read a misplaced key as if it stood where it is missing: at the top, or in the sources of its slice."""
-        value, around = self._at(way), way[:-1]
+        value, around, homes = self._at(way), way[:-1], set[Way]()
         if _LEVELS[RecipeSchema] in elsewhere and name not in self._content:
-            self._content[name] = value
-            self._move_places(way, (name,))
+            homes.add((name,))
         sources = self._at(around).get("sources")
         if _LEVELS[SliceSource] in elsewhere and isinstance(sources, list):
-            for number, source in enumerate(sources):
-                if isinstance(source, dict) and name not in source:
-                    source[name] = value
-                    self._move_places(way, (*around, "sources", number, name))
+            homes |= {
+                (*around, "sources", number, name)
+                for number, source in enumerate(sources)
+                if isinstance(source, dict) and name not in source
+            }
+        for home in homes:
+            self._at(home[:-1])[name] = value
+            self._move_places(way, home)
+        return homes
 
     def _wrong(self, detail: ErrorDetails, way: Way) -> Problem:
         kind, name = detail["type"], str(way[-1]) if way else ""

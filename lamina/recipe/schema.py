@@ -167,7 +167,7 @@ def _end(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [{"model": raw}]
 
 
-End = Annotated[list[WeightedModel], BeforeValidator(_end)]
+End = Annotated[list[WeightedModel], Field(min_length=1), BeforeValidator(_end)]
 
 
 class RecipeSchema(_Level):
