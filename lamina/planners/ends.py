@@ -45,7 +45,7 @@ def ends_are_sound(donor: PlainModel, models: Mapping[ModelRef, PlainModel], fin
 def _check_weight(weight: Setting | None, way: Way, findings: Findings) -> bool:
     try:
         mapped(weight or (), METHODS["linear"].parameters["weight"].coerce)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         findings.fault("parameter-value", str(error), way)
         return False
     return True

@@ -174,6 +174,8 @@ def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[M
             _ = models[ref].architecture
         except CheckpointError as error:
             findings.fault("model", str(error), way)
+        except (OSError, RuntimeError) as error:  # a name that no file system takes, `~` of an unknown user
+            findings.fault("model", f"`{ref}` cannot be looked for: {error}.", way)
     return models
 
 

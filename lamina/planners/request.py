@@ -18,7 +18,6 @@ from lamina.recipe.settings import Conditional, Setting, mapped
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import KEY, Way
 
-
 # Faults that another one explains: models of unlike kinds have unlike tensors.
 _FOLLOWS_FROM = {"shape": "unlike-models", "missing-tensor": "unlike-models"}
 
@@ -112,7 +111,7 @@ def typed_parameters(
             name = meant  # read as what was meant, so that its absence is no second fault
         try:
             typed[name] = mapped(setting, method.parameters[name].coerce)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             meant = _number_meant(setting)
             hint = f" Did you mean `{meant}`?" if meant else ""
             beside_model = way[:1] == ("stack",) and (*way[:-1], written) in findings.recipe.places

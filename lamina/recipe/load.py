@@ -219,7 +219,7 @@ class _Draft:
             else:
                 hopeless.add(_entry_of(way))
         removed: list[Way] = []
-        for way in sorted(hopeless, key=_in_order, reverse=True):  # the last first, so that the others stay where they are
+        for way in sorted(hopeless, key=_in_order, reverse=True):  # from the end, so that the others stay in place
             if not any(way[: len(other)] == other[: len(way)] for other in removed):
                 removed.append(self._leave_out(way))
         return json.dumps(self._content, default=str) != before
@@ -302,8 +302,11 @@ class _Draft:
             message = f"an entry of `{key}` is a mapping, and this is {_shown(detail['input'])}{form}.{hint}"
             return self._problem("wrong-value", message, way, meant)
         expected = _EXPECTED.get(kind, str(detail["msg"]).lower().removeprefix("input should be "))
-        message = f"`{key}` takes {expected}, and this is {_shown(detail['input'])}{form}."
-        return self._problem("wrong-value", message, way)
+        given = detail["input"]
+        shown = f"the text {_shown(given)}" if isinstance(given, str) and kind == "int_type" else _shown(given)
+        meant = given if isinstance(given, str) and kind == "int_type" and given.isdecimal() else ""
+        hint = f" Did you mean `{meant}` without quotes?" if meant else ""
+        return self._problem("wrong-value", f"`{key}` takes {expected}, and this is {shown}{form}.{hint}", way, meant)
 
     def _problem(self, code: str, message: str, way: Way, suggestion: str = "") -> Problem:
         return replace(self._blank, places=self._places).problem(code, message, way, suggestion)

@@ -5,8 +5,8 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
-from re import fullmatch
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -15,8 +15,8 @@ from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
 from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
 
-
-_MODEL_FORMS = "a folder, `org/name`, or `{model: {path: ..., revision: ...}, lora: ...}`"
+_PART_FORM = "{path: ..., revision: ...}"
+_MODEL_FORMS = f"a folder, `org/name`, or `{{model: {_PART_FORM}, lora: ...}}`"
 
 
 def _kind(raw: Any) -> str:
@@ -47,7 +47,7 @@ def _ref_part(raw: Any) -> AdapterRef:
         return AdapterRef(ref.path, ref.revision)
     if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
         return AdapterRef(raw["path"], raw.get("revision"))
-    raise ValueError(f"inside a reference a model is a folder, `org/name` or `{{path: ..., revision: ...}}`, and this is {_kind(raw)}")
+    raise ValueError(f"inside a reference stands a folder, `org/name` or `{_PART_FORM}`, and this is {_kind(raw)}")
 
 
 _OTHER_NAMES = {
@@ -86,7 +86,7 @@ def _shown_range(raw: Any) -> str:
 
 def _meant_range(raw: Any) -> list[int] | None:
     """`0-3` and `0:4` are `[0, 4]`; None where nobody can tell."""
-    if isinstance(raw, str) and (found := fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
+    if isinstance(raw, str) and (found := re.fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
         start, end = int(found[1]), int(found[3])
         return [start, end + (found[2] == "-")]
     if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):

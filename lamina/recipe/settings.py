@@ -88,14 +88,14 @@ def _conditional(raw: Mapping[str, object]) -> Conditional:
         meant = ", ".join(f"{{filter: {key}, value: {value}}}" for key, value in raw.items())
         raise ValueError(f"tensors are told apart by conditions. Did you mean `[{meant}]`?")
     if unknown:
-        meant = nearest(unknown[0], ("filter", "value")) or ("value" if "value" not in raw else None)
-        hint = f". Did you mean `{meant}`?" if meant else ""
+        near = nearest(unknown[0], ("filter", "value")) or ("value" if "value" not in raw else None)
+        hint = f". Did you mean `{near}`?" if near else ""
         raise ValueError(f"a condition has the form {_FORM}, and `{unknown[0]}` is none of its keys{hint}")
     if "value" not in raw:
         raise ValueError(f"this condition has no `value`; its form is {_FORM}")
     name = raw.get("filter")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"`filter` is a part of a tensor's name, one word; several names are several conditions: {_FORM}")
+        raise ValueError(f"`filter` is a part of a tensor's name; for several names write several conditions: {_FORM}")
     return Conditional(name, _values(raw["value"]))
 
 

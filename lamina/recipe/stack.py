@@ -83,8 +83,8 @@ FORMS = "the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
 def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tuple[int, ...]:
     """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
 
-    `depth` is the number of layers there are, None where that is not known and no end is checked; `model` is
-    what a letter calls it.
+    `depth` is the number of layers there are; where it is None only the form is checked, and nothing returned.
+    `model` is what a letter calls it.
 
     Raises ValueError with what is valid.
     """
@@ -114,7 +114,7 @@ def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tu
         raise ValueError(f"`{text}` runs backwards. Did you mean `{last}-{start}`?")
     if step == "0":
         raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1")
-    return tuple(range(start, last + 1, int(step or 1)))
+    return tuple(range(start, last + 1, int(step or 1))) if depth is not None else ()
 
 
 def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry] | None:
@@ -163,17 +163,15 @@ def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
         raise ValueError(f"{written} holds no layer; the form is [start, end], the end not included{hint}")
     if depth is not None and stop > depth:
         raise ValueError(f"{written} ends beyond `{entry.model}`, which has {depth} layers (0 to {depth} is valid)")
-    return tuple(range(start, stop))
+    return tuple(range(start, stop)) if depth is not None else ()
 
 
 def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:
     """For each output layer, the entries that make it and their weights."""
-    depth = max(entry.end for entry in entries)
-    covering = [[entry for entry in entries if entry.at <= output < entry.end] for output in range(depth)]
     shares: list[list[_Share]] = []
     undecided: list[Problem] = []
-    for first, last in _stretches(covering):
-        here = covering[first]
+    for first, last in _stretches(entries):
+        here = [entry for entry in entries if entry.at <= first < entry.end]
         if not here:
             after = next(entry for entry in sorted(entries, key=lambda entry: entry.at) if entry.at == last + 1)
             message = (
@@ -181,16 +179,17 @@ def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) 
                 f"after them. Did you mean `at: {first}`? Else place an entry between."
             )
             problems.append(recipe.problem("gap", message, (*after.way, "at"), f"at: {first}"))
-        elif len(here) > 1:
+            continue
+        if len(here) > 1:
             undecided += _crossing_problems(recipe, here, first, last)
         shares += [_blend(recipe.schema.overlap, here, output) for output in range(first, last + 1)]
     problems += undecided[:1]  # the others are mended by the same word
     return shares
 
 
-def _stretches(covering: Sequence[Sequence[_Entry]]) -> list[tuple[int, int]]:
+def _stretches(entries: Sequence[_Entry]) -> list[tuple[int, int]]:
     """[first, last] of each maximal stretch of output layers with the same covering entries."""
-    cuts = [0, *(i for i in range(1, len(covering)) if covering[i] != covering[i - 1]), len(covering)]
+    cuts = sorted({0, *(entry.at for entry in entries), *(entry.end for entry in entries)})
     return [(start, stop - 1) for start, stop in pairwise(cuts)]
 
 

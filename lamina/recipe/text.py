@@ -182,7 +182,7 @@ class _Reader:
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
-            what = f"the tag `{node.tag}` has no meaning here" if "tag" in str(error) else f"this cannot be read: {error}"
+            what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
             self._fault("yaml", f"{what}; write the value alone.", node)
             return text
 

@@ -1,9 +1,9 @@
 """The models that the corpus merges: fine-tunes of tiny bases that load in transformers, with tokenizers of their own.
 
-    llama/{base,chat,code,math,story}    8 layers; chatml has two more tokens, half is stored as float16
-    llama-13b/{base,a,b}, llama-70b/{a,b}   40 and 80 layers, for ranges as they are published
-    mistral/{base,instruct,story}        32 layers
-    qwen2/{base,coder,math}              12 layers, biases, head tied to the embeddings
+- llama/{base,chat,code,math,story}: 8 layers; chatml has two more tokens, half is stored as float16
+- llama-13b/{base,a,b} and llama-70b/{a,b}: 40 and 80 layers, for ranges as they are published
+- mistral/{base,instruct,story}: 32 layers
+- qwen2/{base,coder,math}: 12 layers, biases, head tied to the embeddings
 """
 
 from __future__ import annotations

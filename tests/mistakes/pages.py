@@ -72,8 +72,8 @@ def letters(mistake: Mistake, world: Path) -> RecipeError | None:
     """All that is told of a mistake, planned beside the models; None where nothing stands in the way of the merge."""
     path = world / "recipe.yml"
     path.write_text(mistake.recipe)
-    border: Border = "strict" if "--strict" in mistake.flags else "lenient" if "--lenient" in mistake.flags else "normal"
-    flags = list(mistake.flags)
+    flags = mistake.flags
+    border: Border = "strict" if "--strict" in flags else "lenient" if "--lenient" in flags else "normal"
     changes = [flags[place + 1] for place, flag in enumerate(flags) if flag == "--set"]
     try:
         recipe = load_recipe(path, border=border, set_values=changes)
