@@ -83,9 +83,12 @@ class Plan:
     def digest(self) -> str:
         """The same for every plan that makes the same folder, wherever the models lie. 32 hex digits.
 
-        Models count by their order and headers; the files that only tell of the merge do not count.
+        Models count by their headers and the order in which they are first read, which is the same however the
+        recipe is spelled; the files that only tell of the merge do not count.
         """
-        names = {source.name: f"{number}:{source.fingerprint}" for number, source in enumerate(self.inputs)}
+        headers = {source.name: source.fingerprint for source in self.inputs}
+        first_read = dict.fromkeys(read.model for job in self.jobs for read in reads(job.expr))
+        names = {name: f"{number}:{headers[name]}" for number, name in enumerate(first_read)}
         content = {
             "jobs": [[job.name, described(job.expr, names)] for job in self.jobs],
             "files": [

@@ -214,6 +214,9 @@ def stacks(draw: st.DrawFn) -> dict[str, Any]:
             entry["parameters"] = {"scale": draw(st.sampled_from([0.5, [1, 0.5], [{"filter": "o_proj", "value": 0}]]))}
         entries.append(entry)
         end = max(end, entry.get("at", end) + last - first + 1)
+    if below := draw(st.sampled_from([0, 0, 2])):  # the first entry need not be the lowest
+        entries[0]["at"] = below
+        entries.append({"model": "eight", "layers": f"0-{below - 1}", "at": 0} | ({"weight": 1} if weighted else {}))
     recipe: dict[str, Any] = {"stack": entries, "overlap": draw(st.sampled_from(["average", "ramp", "cut"]))}
     recipe |= draw(st.sampled_from([{}, {"head": "a"}, {"embed": [{"model": "a", "weight": 3}, {"model": "b"}]}]))
     return recipe | draw(st.sampled_from([{}, {"dtype": "float32"}, {"base_model": "b"}, {"out_dtype": "float16"}]))
