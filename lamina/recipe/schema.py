@@ -5,6 +5,7 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 
 from __future__ import annotations
 
+import math
 import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -46,6 +47,8 @@ def _ref_part(raw: Any) -> AdapterRef:
         ref = parse_model_ref(raw)
         return AdapterRef(ref.path, ref.revision)
     if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
+        if raw.get("revision") is not None and not isinstance(raw["revision"], str):
+            raise ValueError("a revision is text: the name of a branch or tag, or a commit")
         return AdapterRef(raw["path"], raw.get("revision"))
     raise ValueError(f"inside a reference stands a folder, `org/name` or `{_PART_FORM}`, and this is {_kind(raw)}")
 
@@ -69,14 +72,16 @@ def _dtype(raw: Any) -> DType:
 def _range(raw: Any) -> tuple[int, int]:
     numbers = list(raw) if isinstance(raw, list | tuple) else []
     if len(numbers) != 2 or not all(_is_whole(number) for number in numbers):
-        form = "a layer_range is two whole numbers, `[start, end]`, of which the end is not included"
+        form = "a layer_range is two whole numbers, `[start, end]`, the end not included"
         meant = _meant_range(raw)
-        raise ValueError(f"{form}, and this is {_shown_range(raw)}{f'. Did you mean `{meant}`?' if meant else ''}")
+        raise ValueError(f"{form}; this is {_shown_range(raw)}{f'. Did you mean `{meant}`?' if meant else ''}")
     return int(numbers[0]), int(numbers[1])
 
 
 def _is_whole(number: Any) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and number == number // 1
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return math.isfinite(number) and number == int(number)
 
 
 def _shown_range(raw: Any) -> str:

@@ -24,6 +24,8 @@ from lamina.recipe.slices import Depth, Slice, Source
 from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 
+MOST_LAYERS = 100_000  # a slip of a few digits is told, and not carried out
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -77,14 +79,15 @@ def slices_of_stack(recipe: Recipe, depth: Depth, problems: list[Problem]) -> li
     return [_slice(shares, run, weighted=weighted) for run in _runs(shares)]
 
 
+_EITHER = "an entry has either `layers: 8-31` or `layer_range: [8, 32]`"
 FORMS = "the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
 
 
 def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tuple[int, ...]:
     """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
 
-    `depth` is the number of layers there are; where it is None only the form is checked, and nothing returned.
-    `model` is what a letter calls it.
+    `depth` is the number of layers there are, None where that is not known and no end is checked; `model` is
+    what a letter calls it.
 
     Raises ValueError with what is valid.
     """
@@ -99,8 +102,8 @@ def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tu
         if colon := re.fullmatch(r"(\d+):(\d+)", text):
             first, end = map(int, colon.groups())
             raise ValueError(
-                f"`{text}` could include layer {end} or not. Did you mean `{first}-{end - 1}`? That leaves {end} out, "
-                f"as `layer_range: [{first}, {end}]` does; `{first}-{end}` includes it"
+                f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
+                f"or `layer_range: [{first}, {end}]`, which both leave it out"
             )
         if other := re.fullmatch(r"(\d+)\s*(?:\.\.|-|–|to|,)\s*(\d+)", text):
             raise ValueError(f"`{text}` is no range of layers; {FORMS}. Did you mean `{other[1]}-{other[2]}`?")
@@ -109,12 +112,14 @@ def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tu
     start = int(first_text)
     last = start if dash is None else int(last_text) if last_text else (depth or start + 1) - 1
     if depth is not None and max(start, last) >= depth:
-        raise ValueError(f"`{text}` goes beyond `{model}`, which has {depth} layers (0 to {depth - 1} is valid)")
+        raise ValueError(f"`{text}` goes beyond {model}, which has {depth} layers (0 to {depth - 1} is valid)")
     if last < start:
         raise ValueError(f"`{text}` runs backwards. Did you mean `{last}-{start}`?")
     if step == "0":
         raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1")
-    return tuple(range(start, last + 1, int(step or 1))) if depth is not None else ()
+    if last - start >= MOST_LAYERS:
+        raise ValueError(f"`{text}` is more layers than any model has")
+    return tuple(range(start, last + 1, int(step or 1)))
 
 
 def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry] | None:
@@ -133,7 +138,7 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             layers = _layers_of(entry, count)
         except ValueError as error:
             message = str(error)
-            hinted = re.search(r"Did you mean `(.+?)`", message)
+            hinted = re.search(r"(?:Did you mean|; write) `(?:layers: )?(.+?)`", message)
             key = "layers" if entry.layers is not None else "layer_range"
             end = "" if message.endswith("?") else "."
             suggestion = hinted[1] if hinted else ""
@@ -142,6 +147,10 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             continue
         complete = complete and count is not None
         at = entry.at if entry.at is not None else entries[-1].end if entries else 0
+        if at + len(layers) > MOST_LAYERS:
+            problems.append(recipe.problem("gap", f"output layer {at} is more than any model has.", (*way, "at")))
+            complete = False
+            continue
         parameters = {name: setting for name, setting in entry.parameters.items() if name != "weight"}
         weight = entry.weight or entry.parameters.get("weight")
         entries.append(_Entry(number, entry.model, layers, at, weight, parameters))
@@ -151,19 +160,21 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
 def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
     """The layers of an entry. Raises ValueError unless it names them once, and they are there."""
     if entry.layers is not None and entry.layer_range is not None:
-        raise ValueError("`layers` and `layer_range` both say which layers; keep one")
+        raise ValueError(f"{_EITHER}, and this one has both")
     if entry.layers is not None:
-        return parse_layers(entry.layers, depth, str(entry.model))
+        return parse_layers(entry.layers, depth, f"the model `{entry.model}`")
     if entry.layer_range is None:
-        raise ValueError("this entry names no layers: `layers: 8-31`, or `layer_range: [8, 32]`")
+        raise ValueError(f"{_EITHER}, and this one has neither")
     start, stop = entry.layer_range
     written = f"layer_range [{start}, {stop}]"
     if not 0 <= start < stop:
         hint = f". Did you mean `[{stop}, {start}]`?" if 0 <= stop < start else ""
         raise ValueError(f"{written} holds no layer; the form is [start, end], the end not included{hint}")
     if depth is not None and stop > depth:
-        raise ValueError(f"{written} ends beyond `{entry.model}`, which has {depth} layers (0 to {depth} is valid)")
-    return tuple(range(start, stop)) if depth is not None else ()
+        raise ValueError(
+            f"{written} ends beyond the model `{entry.model}`, which has {depth} layers (0 to {depth} is valid)"
+        )
+    return parse_layers(f"{start}-{stop - 1}", depth)
 
 
 def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:

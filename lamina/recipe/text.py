@@ -17,6 +17,7 @@ from lamina.errors import Problem
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 KEY = "<key>"  # at the end of a way: the key itself, not its value
+MOST_DEPTH = 100  # a recipe is ten levels deep
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
 
 # Values under these keys are names, whatever they look like: a model may be called 1.10.
@@ -34,6 +35,8 @@ class Document:
 
 def read_yaml(text: str, file: str) -> Document:
     """Read the one document of a text. `file` is how problems call it."""
+    if len(text) > MOST_DEPTH and _is_too_deep(text):
+        return Document(problems=[Problem("yaml", "the text is nested too deep to be a recipe.", file=file)])
     try:
         documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
@@ -52,6 +55,22 @@ def read_yaml(text: str, file: str) -> Document:
     except (_TooMuch, RecursionError):
         return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
     return Document(content, reader.places, reader.problems)
+
+
+def _is_too_deep(text: str) -> bool:
+    """True for nesting that would overflow the stack of what composes a tree of it, which is compiled."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > MOST_DEPTH:
+                return True
+    except yaml.YAMLError:
+        pass  # told when it is read
+    return False
 
 
 # What the parser says -> what to do about it, and whether it is meant for where the thing began.
@@ -132,6 +151,7 @@ class _Reader:
         self._constructor = yaml.constructor.SafeConstructor()
         self._nodes = 0
         self._open: set[int] = set()
+        self._written: dict[int, list[str]] = {}  # the keys of each mapping before its merge keys were unfolded
 
     def value(self, node: yaml.Node, way: Way) -> Any:
         self._nodes += 1
@@ -150,7 +170,9 @@ class _Reader:
             self._open.remove(id(node))
 
     def _mapping(self, node: yaml.MappingNode, way: Way) -> dict[str, Any]:
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if id(node) not in self._written:  # else it is an alias of what was flattened before
+            self._written[id(node)] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        written = self._written[id(node)]
         try:
             self._constructor.flatten_mapping(node)  # `<<: *other`
         except yaml.YAMLError:
@@ -181,7 +203,7 @@ class _Reader:
                 self._fault("octal", message, node, plain)
         try:
             return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, LookupError) as error:
             what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
             self._fault("yaml", f"{what}; write the value alone.", node)
             return text
