@@ -17,14 +17,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lamina.errors import Problem, RecipeError, did_you_mean
-from lamina.recipe.schema import InputModel, OutputSlice, RecipeSchema, SliceSource, StackEntry, WeightedModel
+from lamina.recipe.schema import (
+    InputModel,
+    OutputSlice,
+    RecipeSchema,
+    SliceSource,
+    StackEntry,
+    TokenizerSettings,
+    WeightedModel,
+)
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 MOST_REPAIRS = 20
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
 
 _LEVELS: tuple[type[BaseModel], ...] = (
-    RecipeSchema, OutputSlice, SliceSource, InputModel, StackEntry, WeightedModel,
+    RecipeSchema, OutputSlice, SliceSource, InputModel, StackEntry, WeightedModel, TokenizerSettings,
 )  # fmt: skip
 
 
@@ -219,6 +227,7 @@ _WHERE: dict[type[BaseModel], str] = {
     InputModel: "to an entry of `models`",
     StackEntry: "to an entry of `stack`",
     WeightedModel: "to an entry of `embed`, `norm` or `head`",
+    TokenizerSettings: "under `tokenizer`",
 }
 
 
@@ -227,6 +236,7 @@ def _keys_at(way: Way) -> Sequence[str]:
     by_name: dict[str, type[BaseModel]] = {
         "models": InputModel, "slices": OutputSlice, "sources": SliceSource, "stack": StackEntry,
         "embed": WeightedModel, "norm": WeightedModel, "head": WeightedModel,
+        "tokenizer": TokenizerSettings,
     }  # fmt: skip
     return list(by_name.get(names[-1] if names else "", RecipeSchema).model_fields)
 

@@ -67,8 +67,14 @@ def check_template(text: str) -> None:
         if word in _BLOCKS:
             open_blocks.append((word, line))
         elif word.startswith("end") and word[3:] in _BLOCKS:
-            if not open_blocks or open_blocks[-1][0] != word[3:]:
+            if not open_blocks:
                 raise ValueError(f"`{{% {word} %}}` in line {line} of the template ends nothing that is open there")
+            if open_blocks[-1][0] != word[3:]:
+                inner, inner_line = open_blocks[-1]
+                raise ValueError(
+                    f"`{{% {word} %}}` in line {line} of the template comes before `{{% end{inner} %}}`, "
+                    f"which line {inner_line} needs"
+                )
             open_blocks.pop()
     if open_blocks:
         word, line = open_blocks[-1]

@@ -109,9 +109,7 @@ def compared(first: Mapping[int, str], second: Mapping[int, str]) -> Comparison:
     )
 
 
-def difference_in_words(
-    first_name: str, first: Mapping[int, str], second_name: str, second: Mapping[int, str]
-) -> str:
+def difference_in_words(first_name: str, first: Mapping[int, str], second_name: str, second: Mapping[int, str]) -> str:
     """What differs, the first of it by name: counts, ids of other tokens, tokens that only one has."""
     difference = compared(first, second)
     told = []

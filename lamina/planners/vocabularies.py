@@ -1,0 +1,222 @@
+"""Which token each row of the result stands for: whose tokenizer it has, and whether the rows agree with it.
+
+Rows are taken as they stand, row by row. Models whose rows meet must have the same token in each; what would
+need rows to move is refused with what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lamina.expressions.inspect import reads
+from lamina.model_ref import ModelRef
+from lamina.models.plain import PlainModel
+from lamina.planners.request import Findings, Request
+from lamina.planners.small_files import small_files
+from lamina.plans.plan import Job
+from lamina.recipe.load import Recipe, Way
+from lamina.recipe.schema import RecipeSchema
+from lamina.tokenizers.vocabulary import (
+    VOCABULARY_FILES,
+    Comparison,
+    Vocabulary,
+    compared,
+    difference_in_words,
+    listed,
+)
+
+
+def check_tokenizer_keys(recipe: Recipe, findings: Findings) -> None:
+    """What `tokenizer_source` and `tokenizer` ask for that no model need be opened to refuse."""
+    schema = recipe.schema
+    if schema.tokenizer is None:
+        return
+    if schema.tokenizer_source is not None:
+        message = "`tokenizer` and `tokenizer_source` say the same thing; keep one."
+        findings.fault("tokenizer-twice", message, ("tokenizer_source", "<key>"))
+    if schema.tokenizer.tokens:
+        message = "rows for single `tokens` are not merged yet; leave them out, and the rows stay as they are."
+        findings.fault("not-yet", message, ("tokenizer", "tokens", "<key>"))
+    if schema.tokenizer.pad_to_multiple_of is not None:
+        message = "`pad_to_multiple_of` is not merged yet; leave it out, and the number of rows stays as it is."
+        findings.fault("not-yet", message, ("tokenizer", "pad_to_multiple_of", "<key>"))
+
+
+def tokenizer_giver(request: Request) -> PlainModel:
+    """The model whose tokenizer files the result has: the one that the recipe names, else the donor."""
+    source = request.recipe.schema.vocabulary_source
+    return request.models.get(source, request.donor) if isinstance(source, ModelRef) else request.donor
+
+
+def vocabulary_of(model: PlainModel) -> Vocabulary:
+    """What a model's files say of its tokens."""
+    return Vocabulary(small_files(model, VOCABULARY_FILES))
+
+
+def check_vocabularies(request: Request, jobs: Sequence[Job], findings: Findings) -> None:
+    """Compare every model's tokens with those of the tokenizer that the result has.
+
+    Where a model's rows enter the result, unlike tokens are a fault; where only its layers do, a notice.
+    """
+    giver = tokenizer_giver(request)
+    own = vocabulary_of(giver)
+    ends = _models_of_ends(request, jobs)
+    wish = request.recipe.schema.vocabulary_source
+    for ref, model in request.models.items():
+        other = vocabulary_of(model)
+        if model is giver or own.same_files(other) or not (own.is_there or other.is_there):
+            continue
+        rows_count = model.name in ends or wish == "union"
+        way = place_of(request, ref)
+        try:
+            ours, theirs = _tokens(giver, own), _tokens(model, other)
+        except ValueError as error:
+            if rows_count:
+                findings.fault("tokenizer", f"{error}; mend or replace that file.", way)
+            elif _has_layers(request, ref):
+                findings.notice("tokenizer", f"{error}. Only layers of `{model.name}` are used.", way)
+            continue
+        if ours is None or theirs is None:
+            if rows_count:
+                _tell_of_unknown(giver, own, model, other, way, findings)
+            continue
+        difference = compared(ours, theirs)
+        if difference.equal:
+            continue
+        words = difference_in_words(giver.name, ours, model.name, theirs)
+        if not rows_count:
+            if _has_layers(request, ref):
+                findings.notice(
+                    "vocabulary",
+                    f"`{model.name}` has another vocabulary than the result: {words}. Only its layers are used, so no "
+                    "rows are mixed; they were trained to read other embeddings.",
+                    way,
+                )
+        elif wish is not None:
+            asked = "tokenizer_source" if request.recipe.schema.tokenizer is None else "source"
+            findings.fault(
+                "not-yet",
+                f"`{asked}: {wish}` is not merged yet where vocabularies differ: {words}. {_one_owner(giver)}",
+                place_of_wish(request.recipe.schema),
+            )
+        elif difference.unlike:
+            findings.fault("vocabulary", _unlike_tokens(giver, model, words, blended=len(ends) > 1), way)
+        else:
+            _tell_of_padding(giver, ours, model, theirs, difference, blended=len(ends) > 1, way=way, findings=findings)
+
+
+def rows_in_words(first: PlainModel, second: PlainModel, name: str, rows: tuple[int, int]) -> str:
+    """The letter for two models of which one has more rows than the other, where they would be blended."""
+    try:
+        ours, theirs = _tokens(first, vocabulary_of(first)), _tokens(second, vocabulary_of(second))
+    except ValueError as error:
+        words = f" ({error}.)"
+    else:
+        words = "" if ours is None or theirs is None else _sizes_in_words(first, ours, second, theirs)
+    return (
+        f"{name} has {rows[0]} rows in `{first.name}` and {rows[1]} in `{second.name}`: vocabularies of different "
+        f"sizes are not merged yet.{words} {_one_owner(first)}"
+    )
+
+
+def place_of(request: Request, ref: ModelRef) -> Way:
+    """Where the recipe names a model first: as a source, for an end, as base, for its tokenizer."""
+    for entry in request.slices:
+        for source in entry.sources:
+            if source.ref == ref:
+                return source.way
+    schema = request.recipe.schema
+    for key in ("embed", "norm", "head"):
+        for number, end in enumerate(getattr(schema, key) or ()):
+            if end.model == ref:
+                return (key, number)
+    return ("base_model",) if schema.base_model == ref else place_of_wish(schema)
+
+
+def place_of_wish(schema: RecipeSchema) -> Way:
+    """Where the recipe says whose tokenizer the result has."""
+    return ("tokenizer", "source") if schema.tokenizer is not None else ("tokenizer_source",)
+
+
+def _models_of_ends(request: Request, jobs: Sequence[Job]) -> set[str]:
+    """The models whose rows are in the embedding or the head, by name."""
+    ends = (request.donor.architecture.embedding, request.donor.architecture.head)
+    return {read.model for job in jobs if job.name in ends for read in reads(job.expr)}
+
+
+def _has_layers(request: Request, ref: ModelRef) -> bool:
+    return any(source.ref == ref for entry in request.slices for source in entry.sources)
+
+
+def _tokens(model: PlainModel, vocabulary: Vocabulary) -> Mapping[int, str] | None:
+    """Raises ValueError, with a sentence that names the model, where a file is malformed."""
+    try:
+        return vocabulary.tokens
+    except ValueError as error:
+        raise ValueError(f"`{model.name}`: {error}") from error
+
+
+def _one_owner(model: PlainModel) -> str:
+    return f"`embed: {model.name}` and `head: {model.name}` take all rows from one model."
+
+
+def _unlike_tokens(giver: PlainModel, model: PlainModel, words: str, *, blended: bool) -> str:
+    if blended:
+        return (
+            f"rows of `{giver.name}` and of `{model.name}` stand for different tokens: {words}. "
+            f"Averaging them mixes unlike tokens. {_one_owner(giver)}"
+        )
+    return (
+        f"the rows come from `{model.name}` and the tokenizer from `{giver.name}`, and they do not agree: {words}. "
+        f"`tokenizer_source: {model.name}` gives the result the tokenizer of its rows."
+    )
+
+
+def _sizes_in_words(first: PlainModel, ours: Mapping[int, str], second: PlainModel, theirs: Mapping[int, str]) -> str:
+    if compared(ours, theirs).equal:
+        return f" Their {len(ours)} tokens are the same, the rows beyond are padding."
+    return f" What differs: {difference_in_words(first.name, ours, second.name, theirs)}."
+
+
+def _tell_of_padding(
+    giver: PlainModel,
+    ours: Mapping[int, str],
+    model: PlainModel,
+    theirs: Mapping[int, str],
+    difference: Comparison,
+    *,
+    blended: bool,
+    way: Way,
+    findings: Findings,
+) -> None:
+    """Tokens that one model has where the other has padding: nothing contradicts, and it is not nothing."""
+    if difference.first_only:
+        what = (
+            f"only `{giver.name}` has {listed(ours, difference.first_only)}; to `{model.name}` these rows are padding"
+        )
+        follows = (
+            "In the result they are blended with it." if blended else "The result has rows without training there."
+        )
+        findings.notice("vocabulary", f"{what}. {follows}", way)
+    if difference.second_only:
+        what = f"only `{model.name}` has {listed(theirs, difference.second_only)}"
+        follows = f"The result's tokenizer, that of `{giver.name}`, does not know them."
+        findings.notice("vocabulary", f"{what}. {follows}", way)
+
+
+def _tell_of_unknown(
+    giver: PlainModel, own: Vocabulary, model: PlainModel, other: Vocabulary, way: Way, findings: Findings
+) -> None:
+    """Two vocabularies of which one cannot be read off its files."""
+    if not (own.is_there and other.is_there):
+        bare, full = (giver, model) if other.is_there else (model, giver)
+        found = (
+            f"`{bare.name}` has no tokenizer files, and its rows are taken to mean what those of `{full.name}` mean."
+        )
+    else:
+        unread = giver if own.tokens is None else model
+        found = (
+            f"the tokenizer files of `{giver.name}` and `{model.name}` differ, and those of `{unread.name}` are of a "
+            "kind whose tokens are not read."
+        )
+    findings.notice("vocabulary", f"{found} Make sure that both have the same tokens.", way)
