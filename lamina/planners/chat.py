@@ -141,11 +141,13 @@ def _differences(model: PlainModel, own: _Speech, template: str | None) -> str:
 def _most_frequent(request: Request, findings: Findings) -> Template | None:
     """The template that most of the recipe's models have; of equally many the one that comes first."""
     owners: dict[str, list[PlainModel]] = {}
-    for ref, model in request.models.items():
+    for model in request.models.values():
         try:
             template = template_of(small_files(model, TEMPLATE_FILES))
         except ValueError as error:
-            findings.fault("tokenizer", f"`{model.name}`: {error}; mend or replace that file.", place_of(request, ref))
+            findings.fault(
+                "tokenizer", f"`{model.name}`: {error}; mend or replace that file.", place_of(request, model)
+            )
             continue
         if template is not None:
             owners.setdefault(template.strip(), []).append(model)

@@ -229,6 +229,8 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
         for name in model.checkpoint.specs:
             if (model.name, name) in used:
                 continue
+            if name in jobs.failed:
+                continue  # told already, with the reason
             if name in reasons:
                 yield Dropped(model.name, name, reasons[name])
             elif architecture.tied and name == architecture.head:

@@ -48,12 +48,13 @@ def tell_of_configs(request: Request, jobs: Jobs, findings: Findings) -> None:
             continue  # a fault, where they differ
         unlike = {ref: values[key] for ref, values in others.items() if _differ(own, values, key)}
         if unlike:
-            theirs = [f"{_written(value)} in `{request.models[ref].name}`" for ref, value in unlike.items()]
+            theirs = ", ".join(f"{_written(value)} in `{request.models[ref].name}`" for ref, value in unlike.items())
+            ours = f"{_written(own[key])} in `{request.donor.name}`, whose config.json the result has"
+            follows = _CONSEQUENCES.get(key, "the same weights compute something else")
             findings.notice(
                 "unlike-configs",
-                f"{spelled(key, request.donor.config)} is {_written(own[key])} in `{request.donor.name}`, whose config.json the result has, and "
-                f"{', '.join(theirs)}: {_CONSEQUENCES.get(key, 'the same weights compute something else')}.",
-                place_of(request, next(iter(unlike))),
+                f"{spelled(key, request.donor.config)} is {ours}, and {theirs}: {follows}.",
+                place_of(request, request.models[next(iter(unlike))]),
             )
     _tell_of_tying(request, jobs, findings)
 
@@ -105,31 +106,48 @@ def tell_of_weights(request: Request, jobs: Jobs, findings: Findings) -> None:
         where += ["the ends"] if any(layers[name] is None for name in unusual) else []
         findings.notice(
             "weight-sum",
-            f"on {' and '.join(where)} the weights add up to {sums}, and `normalize: false` does not divide by it: "
-            "the tensors become so many times as large. Weights that add up to 1, or `normalize: true`, keep them.",
+            f"on {' and '.join(where)} the weights add up to {sums}, and nothing divides by it (`normalize: false`): "
+            "the tensors are so many times as large. Weights that add up to 1, or `normalize: true`, keep their size.",
             ("parameters", "normalize") if "normalize" in request.parameters else request.slices[0].way,
         )
     _tell_of_lone_weights(request, findings)
 
 
 def _tell_of_lone_weights(request: Request, findings: Findings) -> None:
-    """A weight of the only source of its slice, which linear divides by itself."""
-    if "normalize" not in request.method.parameters or request.method.space != "weights":
+    """A weight of the only source of its slice, which the method divides by itself."""
+    method = request.method
+    if "weight" not in method.parameters or method.space != "weights":
         return
-    crossing = {source.way for entry in request.slices if len(entry.sources) > 1 for source in entry.sources}
+    if request.recipe.schema.stack is not None:
+        _tell_of_uncrossed_weights(request, findings)
+        return
     for entry in request.slices:
+        if len(entry.sources) > 1:
+            continue
         source = entry.sources[0]
-        levels = [entry.parameters, request.parameters]
-        normalize = next((level["normalize"] for level in levels if "normalize" in level), ())
+        normalize = entry.parameters.get("normalize") or request.parameters.get("normalize", ())
         divided = all(value is True for rule in normalize for value in rule.values)
-        weight = source.parameters.get("weight", ())
-        if source.way not in crossing and divided and any(value != 1 for rule in weight for value in rule.values):
+        if divided and _is_not_one(source.parameters.get("weight", ())):
             findings.notice(
                 "no-effect",
                 f"`weight` of `{source.ref}` has no effect: it is the only source here, and `normalize` divides by "
                 "its weight. `scale` multiplies a source's tensors.",
                 (*source.way, "parameters", "weight"),
             )
+
+
+def _tell_of_uncrossed_weights(request: Request, findings: Findings) -> None:
+    """The weight of an entry of a stack that no other entry is blended with."""
+    blended = {source.way for entry in request.slices if len(entry.sources) > 1 for source in entry.sources}
+    for number, entry in enumerate(request.recipe.schema.stack or ()):
+        weight = entry.weight or entry.parameters.get("weight", ())
+        if ("stack", number) not in blended and _is_not_one(weight):
+            message = f"`weight` of `{entry.model}` has no effect: nothing is blended with this entry."
+            findings.notice("no-effect", f"{message} `scale` multiplies its tensors.", ("stack", number, "weight"))
+
+
+def _is_not_one(weight: Setting) -> bool:
+    return any(value != 1 for rule in weight for value in rule.values)
 
 
 def tell_of_uneven_layers(request: Request, findings: Findings) -> None:

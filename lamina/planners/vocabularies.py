@@ -67,15 +67,18 @@ def check_vocabularies(request: Request, jobs: Sequence[Job], findings: Findings
         if model is giver or own.same_files(other) or not (own.is_there or other.is_there):
             continue
         rows_count = model.name in ends or wish == "union"
-        way = place_of(request, ref)
-        try:
-            ours, theirs = _tokens(giver, own), _tokens(model, other)
-        except ValueError as error:
-            if rows_count:
-                findings.fault("tokenizer", f"{error}; mend or replace that file.", way)
-            elif _has_layers(request, ref):
-                findings.notice("tokenizer", f"{error}. Only layers of `{model.name}` are used.", way)
+        way = place_of(request, model)
+        if not rows_count and not _has_layers(request, ref):
             continue
+        pair = []
+        for each, vocabulary in ((giver, own), (model, other)):
+            try:
+                pair.append(vocabulary.tokens)
+            except ValueError as error:
+                _tell_of_malformed(request, each, error, findings, matters=rows_count)
+        if len(pair) < 2:
+            continue
+        ours, theirs = pair
         if ours is None or theirs is None:
             if rows_count:
                 _tell_of_unknown(giver, own, model, other, way, findings)
@@ -85,13 +88,12 @@ def check_vocabularies(request: Request, jobs: Sequence[Job], findings: Findings
             continue
         words = difference_in_words(giver.name, ours, model.name, theirs)
         if not rows_count:
-            if _has_layers(request, ref):
-                findings.notice(
-                    "vocabulary",
-                    f"`{model.name}` has another vocabulary than the result: {words}. Only its layers are used, so no "
-                    "rows are mixed; they were trained to read other embeddings.",
-                    way,
-                )
+            findings.notice(
+                "vocabulary",
+                f"`{model.name}` has another vocabulary than the result: {words}. Only its layers are used, so no "
+                "rows are mixed; they were trained to read other embeddings.",
+                way,
+            )
         elif wish is not None:
             asked = "tokenizer_source" if request.recipe.schema.tokenizer is None else "source"
             findings.fault(
@@ -108,7 +110,7 @@ def check_vocabularies(request: Request, jobs: Sequence[Job], findings: Findings
 def rows_in_words(first: PlainModel, second: PlainModel, name: str, rows: tuple[int, int]) -> str:
     """The letter for two models of which one has more rows than the other, where they would be blended."""
     try:
-        ours, theirs = _tokens(first, vocabulary_of(first)), _tokens(second, vocabulary_of(second))
+        ours, theirs = vocabulary_of(first).tokens, vocabulary_of(second).tokens
     except ValueError as error:
         words = f" ({error}.)"
     else:
@@ -119,8 +121,9 @@ def rows_in_words(first: PlainModel, second: PlainModel, name: str, rows: tuple[
     )
 
 
-def place_of(request: Request, ref: ModelRef) -> Way:
-    """Where the recipe names a model first: as a source, for an end, as base, for its tokenizer."""
+def place_of(request: Request, model: PlainModel) -> Way:
+    """Where the recipe names a model: as a source, for an end, as base, for its tokenizer, in this order."""
+    ref = next(ref for ref, each in request.models.items() if each is model)
     for entry in request.slices:
         for source in entry.sources:
             if source.ref == ref:
@@ -148,12 +151,14 @@ def _has_layers(request: Request, ref: ModelRef) -> bool:
     return any(source.ref == ref for entry in request.slices for source in entry.sources)
 
 
-def _tokens(model: PlainModel, vocabulary: Vocabulary) -> Mapping[int, str] | None:
-    """Raises ValueError, with a sentence that names the model, where a file is malformed."""
-    try:
-        return vocabulary.tokens
-    except ValueError as error:
-        raise ValueError(f"`{model.name}`: {error}") from error
+def _tell_of_malformed(
+    request: Request, model: PlainModel, error: ValueError, findings: Findings, *, matters: bool
+) -> None:
+    if matters:
+        findings.fault("tokenizer", f"`{model.name}`: {error}; mend or replace that file.", place_of(request, model))
+    else:
+        message = f"`{model.name}`: {error}. No rows are mixed, so the merge goes on without it."
+        findings.notice("tokenizer", message, place_of(request, model))
 
 
 def _one_owner(model: PlainModel) -> str:

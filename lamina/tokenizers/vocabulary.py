@@ -77,7 +77,10 @@ class Vocabulary:
         if self._main != "tokenizer.json" and ADDED_TOKENS in self.files:
             names.append(ADDED_TOKENS)
         parts = [[name, xxhash.xxh3_128_hexdigest(self.files[name])] for name in names]
-        return json.dumps([parts, sorted(self._added.items())])
+        try:
+            return json.dumps([parts, sorted(self._added.items())])
+        except ValueError:  # malformed, and told of where the tokens are asked for
+            return json.dumps([parts, xxhash.xxh3_128_hexdigest(self.files[TOKENIZER_CONFIG])])
 
     def same_files(self, other: Vocabulary) -> bool:
         """True where equal bytes say that the vocabularies are equal: nothing is parsed for it."""
