@@ -28,7 +28,7 @@ _SPELLINGS: Mapping[str, Sequence[str]] = {
 
 # Taken as they are written, and compared where both models write them.
 _PLAIN = (
-    "model_type", "query_pre_attn_scalar", "attention_multiplier", "scale_depth", "dim_model_base", "logit_scale",
+    "model_type", "architectures", "query_pre_attn_scalar", "attention_multiplier", "scale_depth", "dim_model_base", "logit_scale",
     "use_parallel_residual", "parallel_attn", "use_qk_norm", "num_experts_per_tok", "norm_topk_prob",
     "routed_scaling_factor", "scoring_func", "attn_temperature_tuning",
 )  # fmt: skip
@@ -90,7 +90,8 @@ def _rope(text: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     """Rotary embeddings: for all layers, or for each kind of layer (`rope_theta of sliding_attention`)."""
     raw = text.get("rope_parameters") or text.get("rope_scaling")
     written: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
-    kinds = {kind: part for kind, part in written.items() if isinstance(part, Mapping)}
+    is_flat = any(key in written for key in ("rope_type", "type", "rope_theta"))
+    kinds = {kind: part for kind, part in written.items() if isinstance(part, Mapping) and not is_flat}
     local = text.get("rope_local_base_freq")
     if not kinds and local is not None:  # Gemma 3 in transformers 4: scaling is for full attention alone
         kinds = {"full_attention": written, "sliding_attention": {"rope_theta": local}}

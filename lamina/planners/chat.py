@@ -69,7 +69,7 @@ def tell_of_chat(request: Request, findings: Findings) -> None:
     chosen = chosen_template(request, findings)
     template = own.template if chosen is None else chosen.text.strip()
     differing = [told for model in request.models.values() if (told := _differences(model, own, template))]
-    if not differing and chosen is None and wish is None:
+    if not differing and chosen is None:
         return
     of_template = f"of `{giver.name}`" if chosen is None else chosen.origin
     if template is None:

@@ -46,6 +46,8 @@ def tell_of_configs(request: Request, jobs: Jobs, findings: Findings) -> None:
     for key in dict.fromkeys(key for values in (own, *others.values()) for key in values):
         if key.startswith(SHARED):
             continue  # a fault, where they differ
+        if key == "architectures" and any(_differ(own, values, "model_type") for values in others.values()):
+            continue  # says the same once more
         unlike = {ref: values[key] for ref, values in others.items() if _differ(own, values, key)}
         if unlike:
             theirs = ", ".join(f"{_written(value)} in `{request.models[ref].name}`" for ref, value in unlike.items())
@@ -73,6 +75,8 @@ def _written(value: object) -> str:
     """A value of config.json in words: `factor 8.0, low_freq_factor 1.0`."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {part}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "not set" if value is None else str(value)
 
 

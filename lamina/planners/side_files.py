@@ -142,7 +142,7 @@ def _carried(request: Request, findings: Findings) -> list[SideFile]:
     """The tokenizer's files and the other small ones, with the chat template that the recipe asks for."""
     giver = tokenizer_giver(request)
     own = (*OTHER_FILES, "*.py") if "auto_map" in request.donor.config else OTHER_FILES
-    tokenizer = small_files(giver, TOKENIZER_FILES)
+    tokenizer = dict(small_files(giver, TOKENIZER_FILES))
     template = chosen_template(request, findings)
     notes = {name: f"of `{giver.name}`" for name in tokenizer if giver is not request.donor}
     if template is not None:
@@ -155,7 +155,7 @@ def _carried(request: Request, findings: Findings) -> list[SideFile]:
         notes |= {name: "chat_template is taken out" for name, raw in tokenizer.items() if before[name] != raw}
         tokenizer = tokenizer | {TEMPLATE_FILE: template.text.encode()}
         notes[TEMPLATE_FILE] = template.origin
-    files = small_files(request.donor, own) | tokenizer
+    files = {**small_files(request.donor, own), **tokenizer}
     return [SideFile(name, files[name], note=notes.get(name, "")) for name in sorted(files)]
 
 

@@ -7,6 +7,7 @@ Understood are tokenizer.json, vocab.json, vocab.txt and SentencePiece's tokeniz
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,22 @@ MAIN_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "s
 # All files that say something of a vocabulary, as patterns.
 VOCABULARY_FILES = (*MAIN_FILES, ADDED_TOKENS, TOKENIZER_CONFIG, "*.tiktoken", "tekken.json")
 
+# Merges are most of a tokenizer.json, and as Python objects ten times the file: they are cut out unread.
+# Possessive repeats (`*+`) keep the match from growing a stack over half a million of them.
+_TEXT = rb'"(?:[^"\\]|\\.)*+"'
+_MERGE = _TEXT + rb"|\[\s*" + _TEXT + rb"\s*,\s*" + _TEXT + rb"\s*\]"  # "a b" or ["a", "b"]
+_MERGES = re.compile(rb'"merges"\s*:\s*\[(?:\s*+(?:' + _MERGE + rb")\s*+,?)*+\s*\]", re.DOTALL)
+
 MOST_SHOWN = 3  # tokens named in a letter
 LONGEST_SHOWN = 40  # letters of each
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model's files say of its tokens. `files` are those of VOCABULARY_FILES that it has, by name."""
+    """What a model's files say of its tokens. `files` are those of VOCABULARY_FILES that it has, by name.
+
+    A file is asked for when it is needed, and not kept.
+    """
 
     files: Mapping[str, bytes]
 
@@ -148,7 +158,7 @@ def _and_more(ids: list[int] | tuple[int, ...]) -> str:
 
 def _tokenizer_json(raw: bytes, name: str) -> dict[int, str]:
     """BPE, WordPiece and WordLevel have a mapping of token to id; Unigram a list of [token, score]."""
-    content = json_mapping(raw, name)
+    content = json_mapping(_MERGES.sub(rb'"merges": []', raw, count=1), name)
     model = content.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):

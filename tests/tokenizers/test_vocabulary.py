@@ -36,6 +36,14 @@ def test_bpe_wordpiece_and_wordlevel_map_tokens_to_ids() -> None:
     assert tokens_of(tokenizer_json=tokenizer_json({"a": 0, "b": 1})) == {0: "a", 1: "b"}
 
 
+@pytest.mark.parametrize("merges", [[], ["a b", '" ] \\'], [["a", "b"], ["]", '"']], [["\n", "[["]]])
+def test_merges_are_passed_over_in_both_forms(merges: Any) -> None:
+    model = {"merges": merges, "vocab": {"a": 0, "merges": 1, '"merges": [': 2}}
+    for indent in (None, 2):
+        raw = json.dumps({"added_tokens": [], "model": model}, indent=indent).encode()
+        assert tokens_of(tokenizer_json=raw) == {0: "a", 1: "merges", 2: '"merges": ['}
+
+
 def test_unigram_lists_tokens_with_their_scores() -> None:
     assert tokens_of(tokenizer_json=tokenizer_json([["<unk>", 0.0], ["▁a", -1.5]])) == {0: "<unk>", 1: "▁a"}
 
