@@ -28,8 +28,8 @@ _SPELLINGS: Mapping[str, Sequence[str]] = {
 
 # Taken as they are written, and compared where both models write them.
 _PLAIN = (
-    "model_type", "architectures", "query_pre_attn_scalar", "attention_multiplier", "scale_depth", "dim_model_base", "logit_scale",
-    "use_parallel_residual", "parallel_attn", "use_qk_norm", "num_experts_per_tok", "norm_topk_prob",
+    "model_type", "architectures", "query_pre_attn_scalar", "attention_multiplier", "scale_depth", "dim_model_base",
+    "logit_scale", "use_parallel_residual", "parallel_attn", "use_qk_norm", "num_experts_per_tok", "norm_topk_prob",
     "routed_scaling_factor", "scoring_func", "attn_temperature_tuning",
 )  # fmt: skip
 

@@ -53,6 +53,14 @@ def test_a_value_that_changes_the_function_is_told_once_with_both(
     assert f"{key} is {words[0]} in `a`, whose config.json the result has, and {words[1]} in `b`: " in told
 
 
+def test_architectures_are_told_where_the_model_type_does_not_say_it_already(desk: Desk) -> None:
+    (told,) = configs_told(desk, {}, {"architectures": ["LlamaForOther"]})
+    assert "architectures is LlamaForCausalLM in `a`" in told
+    desk.model("c", config={"model_type": "mistral", "architectures": ["MistralForCausalLM"]})
+    (told,) = desk.notices(BOTH.replace("model: b", "model: c"), "unlike-configs")
+    assert "model_type is llama in `a`" in told
+
+
 def test_an_absent_value_is_its_neutral_one(desk: Desk) -> None:
     assert configs_told(desk, {"residual_multiplier": 1.0, "clip_qkv": None}, {"logits_scaling": 1.0}) == []
 
@@ -66,6 +74,11 @@ def test_three_models_are_told_in_one_notice(desk: Desk) -> None:
     desk.model("c", config={"rms_norm_eps": 1e-4})
     recipe = BOTH.replace("    merge_method", "      - {model: c, parameters: {weight: 1}}\n    merge_method")
     assert "1e-05 in `b`, 0.0001 in `c`" in desk.notices(recipe, "unlike-configs")[0]
+
+
+def test_a_model_whose_layers_are_not_used_is_not_compared(desk: Desk) -> None:
+    two(desk, {}, {"rms_norm_eps": 1e-5})
+    assert desk.notices("stack: [{model: a, layers: 0-1}]\nembed: b\n", "unlike-configs") == []
 
 
 OLD = {"rope_parameters": ...}

@@ -166,6 +166,14 @@ def test_of_equal_vocabularies_base_and_union_are_the_bases_files(desk: Desk, ke
     assert "special_tokens_map.json" not in desk.side_files(f"{BOTH}    {key}\n")
 
 
+def test_rows_beyond_the_vocabulary_stay(desk: Desk) -> None:
+    desk.model("a", rows=8)
+    desk.model("b", rows=8)
+    plan = desk.plan(BOTH + "    tokenizer_source: union\n")
+    assert plan.specs["model.embed_tokens.weight"].shape[0] == 8
+    assert json.loads(plan.files[0].content)["vocab_size"] == 8
+
+
 def test_a_model_gives_its_tokenizer_in_place_of_the_donor(desk: Desk) -> None:
     other = {"tokenizer_config.json": {"eos_token": "c"}, "generation_config.json": '{"top_k": 1}'}
     desk.model("a", files={"merges.txt": "x", "generation_config.json": '{"top_k": 2}'})
