@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,20 +67,16 @@ def tell_of_chat(request: Request, findings: Findings) -> None:
     giver, wish = tokenizer_giver(request), request.recipe.schema.chat_template
     own = _speech(giver, request.donor)
     chosen = chosen_template(request, findings)
-    template = own.template if chosen is None else chosen.text.strip()
-    differing = [told for model in request.models.values() if (told := _differences(model, own, template))]
+    others = [(model, _speech(model)) for model in request.models.values()]
+    differing = [told for model, other in others if (told := _differences(model, own, other, chosen))]
     if not differing and chosen is None:
         return
-    of_template = f"of `{giver.name}`" if chosen is None else chosen.origin
-    if template is None:
-        of_template = "none"
-    whose = (
-        f"config.json is of `{request.donor.name}`, the tokenizer of `{giver.name}`, the chat template {of_template}"
-    )
-    ends = f"; {own.described('eos')} ends a text" if own.eos else ""
+    template = chosen.origin if chosen is not None else f"of `{giver.name}`" if own.template else "none"
+    ends = f"; eos {own.eos} ends a text" if own.eos.is_known else ""
     findings.notice(
         "chat",
-        f"{whose}{ends}.{''.join(f' {told}.' for told in differing)}",
+        f"config.json is of `{request.donor.name}`, the tokenizer of `{giver.name}`, the chat template {template}"
+        f"{ends}.{''.join(f' {told}.' for told in differing)}",
         None if wish is None else ("chat_template",),
     )
     if wish is not None and wish in TOKENS_WRITTEN:
@@ -88,15 +84,36 @@ def tell_of_chat(request: Request, findings: Findings) -> None:
 
 
 @dataclass(frozen=True)
+class _Special:
+    """A token with a role: its text as tokenizer_config.json has it, and the ids that generation goes by."""
+
+    text: str | None
+    ids: tuple[int, ...]
+
+    @property
+    def is_known(self) -> bool:
+        return self.text is not None or bool(self.ids)
+
+    def differs(self, other: _Special) -> bool:
+        """True where both say something, and not the same."""
+        texts = self.text is not None and other.text is not None and self.text != other.text
+        return texts or (bool(self.ids) and bool(other.ids) and set(self.ids) != set(other.ids))
+
+    def __str__(self) -> str:
+        """`'</s>' (id 2)`."""
+        ids = f"id{'s' if len(self.ids) > 1 else ''} {', '.join(map(str, self.ids))}" if self.ids else ""
+        if self.text is None:
+            return ids
+        return f"{shown(self.text)} ({ids})" if ids else shown(self.text)
+
+
+@dataclass(frozen=True)
 class _Speech:
-    """What a model writes around its texts: template, and the tokens of begin and end in words."""
+    """What a model writes around its texts."""
 
     template: str | None
-    bos: str
-    eos: str
-
-    def described(self, which: str) -> str:
-        return f"{which} {getattr(self, which)}"
+    bos: _Special
+    eos: _Special
 
 
 def _speech(tokenizer: PlainModel, config: PlainModel | None = None) -> _Speech:
@@ -105,36 +122,35 @@ def _speech(tokenizer: PlainModel, config: PlainModel | None = None) -> _Speech:
     try:
         template = template_of(files)
     except ValueError:
-        template = None  # told where it matters: when the file is carried, or asked for
+        template = None  # told where it matters: when the file is asked for, or its tokens are
     named = _readable(files.get(TOKENIZER_CONFIG), TOKENIZER_CONFIG)
     owner = config or tokenizer
     generation = _readable(small_files(owner, [GENERATION_CONFIG]).get(GENERATION_CONFIG), GENERATION_CONFIG)
-    bos, eos = (_token(which, named, generation, owner.config) for which in ("bos", "eos"))
+    bos, eos = (
+        _special(which, named, [generation, owner.config, text_config(owner.config)]) for which in ("bos", "eos")
+    )
     return _Speech(template.strip() if template else None, bos, eos)
 
 
-def _token(which: str, named: Mapping[str, Any], generation: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """A special token in words: `'</s>' (id 2)`. Ids are those that generation goes by."""
+def _special(which: str, named: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> _Special:
+    """The token of one role; the first of the configs that has its id counts."""
     token = named.get(f"{which}_token")
     text = token.get("content") if isinstance(token, dict) else token
     key = f"{which}_token_id"
-    number = next((each[key] for each in (generation, config, text_config(config)) if each.get(key) is not None), None)
-    numbers = number if isinstance(number, list) else [number] if number is not None else []
-    ids = f"id{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" if numbers else ""
-    if not isinstance(text, str):
-        return ids
-    return f"{shown(text)} ({ids})" if ids else shown(text)
+    written: Any = next((config[key] for config in configs if config.get(key) is not None), [])
+    ids = written if isinstance(written, list) else [written]
+    return _Special(text if isinstance(text, str) else None, tuple(number for number in ids if type(number) is int))
 
 
-def _differences(model: PlainModel, own: _Speech, template: str | None) -> str:
-    """How a model speaks otherwise than the result; empty where it does not. What it leaves unsaid is no difference."""
-    other, told = _speech(model), []
-    if other.template is not None and other.template != template:
-        told.append("another chat template" if template else "a chat template")
-    for which in ("bos", "eos"):
-        theirs, ours = getattr(other, which), getattr(own, which)
-        if theirs and ours and theirs != ours:
-            told.append(f"{which} {theirs}" + (f", not {ours}" if which == "bos" else ""))
+def _differences(model: PlainModel, own: _Speech, other: _Speech, chosen: Template | None) -> str:
+    """How a model speaks otherwise than the result; empty where it does not, or leaves it unsaid."""
+    told = []
+    if chosen is None and other.template is not None and other.template != own.template:
+        told.append("another chat template" if own.template else "a chat template")
+    if other.bos.differs(own.bos):
+        told.append(f"bos {other.bos}, not {own.bos}")
+    if other.eos.differs(own.eos):
+        told.append(f"eos {other.eos}")
     return f"`{model.name}` has {' and '.join(told)}" if told else ""
 
 
@@ -177,13 +193,17 @@ def _tell_of_tokens(name: str, giver: PlainModel, own: _Speech, findings: Findin
             "does not have as tokens: they would be spelled in pieces, which no model was trained on.",
             ("chat_template",),
         )
-    elif own.eos and shown(written[-1]) not in own.eos:
+    elif own.eos.is_known and not _stops_at(written[-1], own.eos, tokens or {}):
         findings.notice(
             "chat-template",
             f"a turn of `{name}` ends with {shown(written[-1])}, and generation stops at {own.eos}: "
             "add the id of the former to `eos_token_id` in generation_config.json.",
             ("chat_template",),
         )
+
+
+def _stops_at(token: str, eos: _Special, tokens: Mapping[int, str]) -> bool:
+    return any(tokens.get(id_) == token for id_ in eos.ids) if eos.ids else eos.text == token
 
 
 def _readable(raw: bytes | None, name: str) -> dict[str, Any]:

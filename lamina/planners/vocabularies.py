@@ -7,6 +7,8 @@ need rows to move is refused with what differs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from lamina.expressions.inspect import reads
 from lamina.model_ref import ModelRef
@@ -24,6 +26,24 @@ from lamina.tokenizers.vocabulary import (
     difference_in_words,
     listed,
 )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The tokens of two models: the one whose tokenizer the result has, and another that is merged."""
+
+    giver: PlainModel
+    ours: Mapping[int, str]
+    model: PlainModel
+    theirs: Mapping[int, str]
+
+    @cached_property
+    def difference(self) -> Comparison:
+        return compared(self.ours, self.theirs)
+
+    @cached_property
+    def words(self) -> str:
+        return difference_in_words(self.giver.name, self.ours, self.model.name, self.theirs)
 
 
 def check_tokenizer_keys(recipe: Recipe, findings: Findings) -> None:
@@ -70,41 +90,40 @@ def check_vocabularies(request: Request, jobs: Sequence[Job], findings: Findings
         way = place_of(request, model)
         if not rows_count and not _has_layers(request, ref):
             continue
-        pair = []
+        tokens = []
         for each, vocabulary in ((giver, own), (model, other)):
             try:
-                pair.append(vocabulary.tokens)
+                tokens.append(vocabulary.tokens)
             except ValueError as error:
                 _tell_of_malformed(request, each, error, findings, matters=rows_count)
-        if len(pair) < 2:
+        if len(tokens) < 2:
             continue
-        ours, theirs = pair
+        ours, theirs = tokens
         if ours is None or theirs is None:
             if rows_count:
                 _tell_of_unknown(giver, own, model, other, way, findings)
             continue
-        difference = compared(ours, theirs)
-        if difference.equal:
+        pair = _Pair(giver, ours, model, theirs)
+        if pair.difference.equal:
             continue
-        words = difference_in_words(giver.name, ours, model.name, theirs)
         if not rows_count:
             findings.notice(
                 "vocabulary",
-                f"`{model.name}` has another vocabulary than the result: {words}. Only its layers are used, so no "
-                "rows are mixed; they were trained to read other embeddings.",
+                f"`{model.name}` has another vocabulary than the result: {pair.words}. Only its layers are used, so "
+                "no rows are mixed; they were trained to read other embeddings.",
                 way,
             )
         elif wish is not None:
             asked = "tokenizer_source" if request.recipe.schema.tokenizer is None else "source"
             findings.fault(
                 "not-yet",
-                f"`{asked}: {wish}` is not merged yet where vocabularies differ: {words}. {_one_owner(giver)}",
+                f"`{asked}: {wish}` is not merged yet where vocabularies differ: {pair.words}. {_one_owner(giver)}",
                 place_of_wish(request.recipe.schema),
             )
-        elif difference.unlike:
-            findings.fault("vocabulary", _unlike_tokens(giver, model, words, blended=len(ends) > 1), way)
+        elif pair.difference.unlike:
+            findings.fault("vocabulary", _unlike_tokens(pair, blended=len(ends) > 1), way)
         else:
-            _tell_of_padding(giver, ours, model, theirs, difference, blended=len(ends) > 1, way=way, findings=findings)
+            _tell_of_padding(pair, way, findings, blended=len(ends) > 1)
 
 
 def rows_in_words(first: PlainModel, second: PlainModel, name: str, rows: tuple[int, int]) -> str:
@@ -112,9 +131,9 @@ def rows_in_words(first: PlainModel, second: PlainModel, name: str, rows: tuple[
     try:
         ours, theirs = vocabulary_of(first).tokens, vocabulary_of(second).tokens
     except ValueError as error:
-        words = f" ({error}.)"
+        words = f" {error}."
     else:
-        words = "" if ours is None or theirs is None else _sizes_in_words(first, ours, second, theirs)
+        words = "" if ours is None or theirs is None else _sizes_in_words(_Pair(first, ours, second, theirs))
     return (
         f"{name} has {rows[0]} rows in `{first.name}` and {rows[1]} in `{second.name}`: vocabularies of different "
         f"sizes are not merged yet.{words} {_one_owner(first)}"
@@ -161,52 +180,39 @@ def _tell_of_malformed(
         findings.notice("tokenizer", message, place_of(request, model))
 
 
+def _sizes_in_words(pair: _Pair) -> str:
+    if pair.difference.equal:
+        return f" Their {len(pair.ours)} tokens are the same, the rows beyond are padding."
+    return f" What differs: {pair.words}."
+
+
 def _one_owner(model: PlainModel) -> str:
     return f"`embed: {model.name}` and `head: {model.name}` take all rows from one model."
 
 
-def _unlike_tokens(giver: PlainModel, model: PlainModel, words: str, *, blended: bool) -> str:
+def _unlike_tokens(pair: _Pair, *, blended: bool) -> str:
+    giver, model = pair.giver.name, pair.model.name
     if blended:
         return (
-            f"rows of `{giver.name}` and of `{model.name}` stand for different tokens: {words}. "
-            f"Averaging them mixes unlike tokens. {_one_owner(giver)}"
+            f"rows of `{giver}` and of `{model}` stand for different tokens: {pair.words}. "
+            f"Averaging them mixes unlike tokens. {_one_owner(pair.giver)}"
         )
     return (
-        f"the rows come from `{model.name}` and the tokenizer from `{giver.name}`, and they do not agree: {words}. "
-        f"`tokenizer_source: {model.name}` gives the result the tokenizer of its rows."
+        f"the rows come from `{model}` and the tokenizer from `{giver}`, and they do not agree: {pair.words}. "
+        f"`tokenizer_source: {model}` gives the result the tokenizer of its rows."
     )
 
 
-def _sizes_in_words(first: PlainModel, ours: Mapping[int, str], second: PlainModel, theirs: Mapping[int, str]) -> str:
-    if compared(ours, theirs).equal:
-        return f" Their {len(ours)} tokens are the same, the rows beyond are padding."
-    return f" What differs: {difference_in_words(first.name, ours, second.name, theirs)}."
-
-
-def _tell_of_padding(
-    giver: PlainModel,
-    ours: Mapping[int, str],
-    model: PlainModel,
-    theirs: Mapping[int, str],
-    difference: Comparison,
-    *,
-    blended: bool,
-    way: Way,
-    findings: Findings,
-) -> None:
+def _tell_of_padding(pair: _Pair, way: Way, findings: Findings, *, blended: bool) -> None:
     """Tokens that one model has where the other has padding: nothing contradicts, and it is not nothing."""
+    giver, model, difference = pair.giver.name, pair.model.name, pair.difference
     if difference.first_only:
-        what = (
-            f"only `{giver.name}` has {listed(ours, difference.first_only)}; to `{model.name}` these rows are padding"
-        )
-        follows = (
-            "In the result they are blended with it." if blended else "The result has rows without training there."
-        )
+        what = f"only `{giver}` has {listed(pair.ours, difference.first_only)}; to `{model}` these rows are padding"
+        follows = "In the result they are blended with it." if blended else "In the result they are that padding."
         findings.notice("vocabulary", f"{what}. {follows}", way)
     if difference.second_only:
-        what = f"only `{model.name}` has {listed(theirs, difference.second_only)}"
-        follows = f"The result's tokenizer, that of `{giver.name}`, does not know them."
-        findings.notice("vocabulary", f"{what}. {follows}", way)
+        what = f"only `{model}` has {listed(pair.theirs, difference.second_only)}"
+        findings.notice("vocabulary", f"{what}; the result's tokenizer, that of `{giver}`, does not know them.", way)
 
 
 def _tell_of_unknown(

@@ -62,7 +62,7 @@ def test_auto_takes_the_most_frequent_template_and_of_equals_the_first(
     three(desk, *templates)
     recipe = THREE + "    chat_template: auto\n"
     assert desk.side_files(recipe)["chat_template.jinja"].decode() == chosen
-    assert f"the chat template {owners}" in desk.notices(recipe, "chat")[0]
+    assert f"the chat template {owners};" in desk.notices(recipe, "chat")[0]
 
 
 def test_auto_among_models_without_a_template_leaves_none_and_says_so(desk: Desk) -> None:
@@ -133,6 +133,28 @@ def test_a_built_in_template_whose_turns_end_with_another_token_than_eos_is_told
         desk.model(name, (*TOKENS, "<|im_start|>", "<|im_end|>"))
     (told,) = desk.notices(THREE + "    chat_template: chatml\n", "chat-template")
     assert "a turn of `chatml` ends with '<|im_end|>', and generation stops at '</s>' (id 2)" in told
+
+
+def test_an_eos_list_that_holds_the_end_of_a_turn_is_enough(desk: Desk) -> None:
+    for name in "abc":
+        desk.model(name, (*TOKENS, "<|im_start|>", "<|im_end|>"), config={"eos_token_id": [2, 7]})
+    assert desk.notices(THREE + "    chat_template: chatml\n", "chat-template") == []
+
+
+def test_what_a_parent_leaves_unsaid_is_no_difference(desk: Desk) -> None:
+    desk.model("a")
+    desk.model("b", None)
+    desk.model("c", config={"eos_token_id": [2], "bos_token_id": ...})
+    assert desk.notices(THREE, "chat") == []
+
+
+def test_a_chosen_template_is_told_without_those_it_replaces(desk: Desk) -> None:
+    three(desk, FIRST, SECOND, None)
+    (told,) = desk.notices(THREE + "    chat_template: alpaca\n", "chat")
+    assert told.endswith(
+        "config.json is of `a`, the tokenizer of `a`, the chat template the built-in `alpaca`; "
+        "eos '</s>' (id 2) ends a text."
+    )
 
 
 def test_malformed_files_of_a_tokenizer_are_letters_where_the_template_is_asked_for(desk: Desk) -> None:
