@@ -12,8 +12,8 @@ from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
 from lamina.planners.vocabularies import place_of
-from lamina.recipe.load import Way
 from lamina.recipe.settings import START, Position, Setting, setting_at
+from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
 
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -97,14 +97,13 @@ def _tell_of_tying(request: Request, jobs: Jobs, findings: Findings) -> None:
 USUAL_SUM = (0.9, 1.1)  # within it, weights were meant to add up to 1 and a digit was left off
 
 
-def tell_of_weights(request: Request, jobs: Jobs, findings: Findings) -> None:
-    """Weights that add up to far from 1 and are not divided by their sum, and weights that nothing depends on."""
+def tell_of_weight_sums(request: Request, jobs: Jobs, findings: Findings) -> None:
+    """Weights that add up to far from 1 and are not divided by their sum."""
     low, high = USUAL_SUM
     layers = {job.name: job.layer for job in jobs.all}
     unusual = {name: total for name, total in jobs.weight_sums.items() if not low <= total <= high and name in layers}
     if unusual:
-        least, most = min(unusual.values()), max(unusual.values())
-        sums = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}"
+        sums = " to ".join(dict.fromkeys(f"{pick(unusual.values()):.4g}" for pick in (min, max)))
         numbers = sorted({layer for name in unusual if (layer := layers[name]) is not None})
         where = [f"output layer{'s' if len(numbers) > 1 else ''} {spans(numbers)}"] if numbers else []
         where += ["the ends"] if any(layers[name] is None for name in unusual) else []
@@ -114,10 +113,9 @@ def tell_of_weights(request: Request, jobs: Jobs, findings: Findings) -> None:
             "the tensors are so many times as large. Weights that add up to 1, or `normalize: true`, keep their size.",
             ("parameters", "normalize") if "normalize" in request.parameters else request.slices[0].way,
         )
-    _tell_of_lone_weights(request, findings)
 
 
-def _tell_of_lone_weights(request: Request, findings: Findings) -> None:
+def tell_of_lone_weights(request: Request, findings: Findings) -> None:
     """A weight of the only source of its slice, which the method divides by itself."""
     method = request.method
     if "weight" not in method.parameters or method.space != "weights":
@@ -132,7 +130,7 @@ def _tell_of_lone_weights(request: Request, findings: Findings) -> None:
         normalize = entry.parameters.get("normalize") or request.parameters.get("normalize", ())
         divided = all(value is True for rule in normalize for value in rule.values)
         if divided and _is_not_one(source.parameters.get("weight", ())):
-            findings.notice(
+            findings.without_effect(
                 "no-effect",
                 f"`weight` of `{source.ref}` has no effect: it is the only source here, and `normalize` divides by "
                 "its weight. `scale` multiplies a source's tensors.",
@@ -147,7 +145,9 @@ def _tell_of_uncrossed_weights(request: Request, findings: Findings) -> None:
         weight = entry.weight or entry.parameters.get("weight", ())
         if ("stack", number) not in blended and _is_not_one(weight):
             message = f"`weight` of `{entry.model}` has no effect: nothing is blended with this entry."
-            findings.notice("no-effect", f"{message} `scale` multiplies its tensors.", ("stack", number, "weight"))
+            findings.without_effect(
+                "no-effect", f"{message} `scale` multiplies its tensors.", ("stack", number, "weight")
+            )
 
 
 def _is_not_one(weight: Setting) -> bool:
@@ -179,7 +179,7 @@ def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Finding
             for rule in setting:
                 if rule.filter is not None and (way, name, rule.filter) not in matched:
                     message = f"no tensor's name contains `{rule.filter}`, so this filter of `{name}` sets nothing."
-                    findings.notice("unmatched-filter", message, (*way, "parameters", name))
+                    findings.without_effect("unmatched-filter", message, (*way, "parameters", name))
 
 
 def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:

@@ -18,9 +18,9 @@ from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
-from lamina.recipe.load import Way
 from lamina.recipe.settings import START, Conditional, Position, setting_at
 from lamina.recipe.slices import Slice, Source
+from lamina.recipe.text import Way
 from lamina.tensor_spec import F64, Kind
 
 Role = Literal["embed", "norm", "head"]
@@ -35,7 +35,6 @@ class Jobs:
     tied: bool
     sources_tied: bool  # every model that gives the head is tied
     filters_used: frozenset[FilterUse]
-    failed: frozenset[str]  # output tensors that could not be made, of which the user is told
     weight_sums: Mapping[str, float]  # by output tensor, where weights are added up and not divided by their sum
 
 
@@ -65,7 +64,7 @@ def jobs_of(request: Request, findings: Findings) -> Jobs:
     tied = sources_tied and head_job is not None and head_job.expr == embedding
     written = [*jobs, None if tied else head_job]
     made = tuple(job for job in written if job is not None)
-    return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), frozenset(maker.failed), maker.weight_sums)
+    return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
 
 
 def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
@@ -137,16 +136,9 @@ class _Maker:
     def __init__(self, request: Request, findings: Findings) -> None:
         self._request, self._findings = request, findings
         self.filters_used: set[FilterUse] = set()
-        self.failed: set[str] = set()
         self.weight_sums: dict[str, float] = {}
 
     def job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
-        job = self._job(name, name_in, place)
-        if job is None:
-            self.failed.add(name)
-        return job
-
-    def _job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
         parts = self._parts(name, name_in, place)
         split = self._split(place)
         if parts is None or split is None:

@@ -16,8 +16,9 @@ from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
 from lamina.plans.plan import Job
-from lamina.recipe.load import Recipe, Way
+from lamina.recipe.load import Recipe
 from lamina.recipe.schema import RecipeSchema
+from lamina.recipe.text import KEY, Way
 from lamina.tokenizers.vocabulary import (
     VOCABULARY_FILES,
     Comparison,
@@ -53,13 +54,13 @@ def check_tokenizer_keys(recipe: Recipe, findings: Findings) -> None:
         return
     if schema.tokenizer_source is not None:
         message = "`tokenizer` and `tokenizer_source` say the same thing; keep one."
-        findings.fault("tokenizer-twice", message, ("tokenizer_source", "<key>"))
+        findings.fault("tokenizer-twice", message, ("tokenizer_source", KEY))
     if schema.tokenizer.tokens:
         message = "rows for single `tokens` are not merged yet; leave them out, and the rows stay as they are."
-        findings.fault("not-yet", message, ("tokenizer", "tokens", "<key>"))
+        findings.fault("not-yet", message, ("tokenizer", "tokens", KEY))
     if schema.tokenizer.pad_to_multiple_of is not None:
         message = "`pad_to_multiple_of` is not merged yet; leave it out, and the number of rows stays as it is."
-        findings.fault("not-yet", message, ("tokenizer", "pad_to_multiple_of", "<key>"))
+        findings.fault("not-yet", message, ("tokenizer", "pad_to_multiple_of", KEY))
 
 
 def tokenizer_giver(request: Request) -> PlainModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKENS, Desk
+from desk import TOKENS, Desk
 
 from lamina.tokenizers.chat_templates import BUILT_IN, built_in_template
 

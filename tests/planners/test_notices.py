@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Desk
+from desk import Desk
+
+from lamina.errors import RecipeError
+from lamina.models.plain import open_model
+from lamina.planners.merge import plan_merge
+from lamina.recipe.load import load_recipe
 
 BOTH = """
     models:
@@ -226,9 +231,17 @@ SINGLE = """
 def test_a_weight_that_its_slice_divides_by_has_no_effect(desk: Desk, weight: str) -> None:
     two(desk, {}, {})
     one = ", parameters: {weight: 1}"
-    (told,) = desk.notices(SINGLE.format(weight=weight, normalize="true", more=one), "no-effect")
-    assert "`weight` of `a` has no effect: it is the only source here" in told
-    assert "recipe.yml:3:" in told
+    (notice,) = desk.plan(SINGLE.format(weight=weight, normalize="true", more=one)).notices
+    assert "`weight` of `a` has no effect: it is the only source here" in notice.message
+    assert notice.place.endswith("recipe.yml:3:68")
+
+
+def test_under_the_strict_border_a_weight_without_effect_is_a_fault(desk: Desk) -> None:
+    two(desk, {}, {})
+    recipe = desk.recipe(SINGLE.format(weight=0.5, normalize="true", more=", parameters: {weight: 1}"))
+    with pytest.raises(RecipeError) as caught:
+        plan_merge(load_recipe(recipe, border="strict"), lambda ref: open_model(str(ref), desk.folder / ref.path))
+    assert [problem.code for problem in caught.value.problems] == ["no-effect"]
 
 
 def test_a_weight_of_one_or_without_normalize_is_no_slip(desk: Desk) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import TOKENS, Desk
+from desk import TOKENS, Desk
 
 import lamina
 
