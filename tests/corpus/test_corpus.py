@@ -20,6 +20,14 @@ CORPUS = Path(__file__).resolve().parent
 RECIPES = sorted(path.relative_to(CORPUS).with_suffix("").as_posix() for path in CORPUS.rglob("*.yml"))
 with (CORPUS / "mergekit.csv").open(newline="") as file:
     MERGEKIT = {row["recipe"]: row for row in csv.DictReader(file)}
+# Rows of the vocabulary that move or are made: refused as "not yet", until they are merged.
+LATER = {
+    "tokenizer/mapping-with-tokens",
+    "tokenizer/padded",
+    "tokenizer/two-more-tokens-base",
+    "tokenizer/two-more-tokens-of-that-model",
+    "tokenizer/two-more-tokens-union",
+}
 SKIPPED: list[str] = []
 
 
@@ -54,16 +62,11 @@ def test_what_mergekit_runs_soundly_is_planned(world: Path, recipe: str) -> None
         SKIPPED.append(recipe)
         pytest.skip(f"{method} is not built yet")
     (world / "recipe.yml").write_text(text)
-    try:
-        plan = lamina.plan(world / "recipe.yml")
-    except RecipeError as error:
-        if any(problem.code == "not-yet" for problem in error.problems):
-            SKIPPED.append(recipe)
-            pytest.skip("; ".join(problem.message for problem in error.problems if problem.code == "not-yet"))
-        if is_sound(recipe):
-            raise
-        return
-    assert plan.jobs
+    if recipe in LATER:
+        with pytest.raises(RecipeError, match="not-yet"):
+            lamina.plan(world / "recipe.yml")
+    elif is_sound(recipe):
+        assert lamina.plan(world / "recipe.yml").jobs
 
 
 def test_how_many_were_skipped() -> None:
