@@ -7,7 +7,7 @@ them: embeddings the first slice, norm and head the last, unless the recipe name
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +15,11 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
+from lamina.planners.advice import inputs_advice, missing_form
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
-from lamina.recipe.settings import START, Conditional, Position, Setting, setting_at
+from lamina.recipe.settings import START, Conditional, Position, setting_at
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import Way
 from lamina.tensor_spec import F64, Kind
@@ -233,7 +234,7 @@ class _Maker:
             if entry.sources[-1].way == ("base_model",):
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
             message = f"{method.name} takes {takes}, and here are {len(positions)}{extra}."
-            self._findings.fault("inputs", message + _inputs_advice(method, entry), entry.way)
+            self._findings.fault("inputs", message + inputs_advice(method, entry), entry.way)
             return None
         return positions, base
 
@@ -277,7 +278,7 @@ class _Maker:
         if parameter.default is None:
             who = source.way if source is not None else place.entry.way
             of = f" of `{source.ref}`" if source is not None else ""
-            form = _missing_form(parameter, settings)
+            form = missing_form(parameter, settings)
             message = f"{place.method.name} needs `{parameter.name}`{of} for {tensor}: {form}."
             if who == ("base_model",):
                 message += (
@@ -285,18 +286,3 @@ class _Maker:
                 )
             self._findings.fault("missing-parameter", message, who)
         return parameter.default
-
-
-def _missing_form(parameter: Parameter, settings: Sequence[Setting]) -> str:
-    """What to write where a parameter has no value: in full, or behind filters of which none matches."""
-    if any(settings):
-        return "no filter of it matches; `{value: ...}` as the last condition holds for all others"
-    return f"`parameters: {{{parameter.name}: ...}}`"
-
-
-def _inputs_advice(method: MergeMethod, entry: Slice) -> str:
-    if method.name != "passthrough":
-        return ""
-    if len(entry.sources) == 2 and entry.sources[-1].way == ("base_model",):
-        return " Leave `base_model` out."
-    return " To stack models, give each a slice of its own; to average them, write `merge_method: linear`."
