@@ -159,7 +159,9 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
     if name is None and recipe.incomplete and ("merge_method",) in recipe.places:
         return None
     if name is None:
-        findings.fault("missing-key", "`merge_method` is missing; `lamina methods` lists what there is.", ())
+        findings.fault(
+            "missing-key", "`merge_method` is missing: `merge_method: linear`, or another of `lamina methods`.", ()
+        )
         return None
     if name not in METHODS:
         meant = nearest(name, list(METHODS))

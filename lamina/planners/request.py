@@ -49,10 +49,10 @@ class Findings:
         if Notice(code, message, place) not in self.notices:
             self.notices.append(Notice(code, message, place))
 
-    def without_effect(self, code: str, message: str, way: Way) -> None:
+    def without_effect(self, code: str, message: str, way: Way, suggestion: str = "") -> None:
         """Something in the recipe that changes nothing: a notice, and under the strict border a fault."""
         if self.recipe.border == "strict":
-            self.fault(code, message, way)
+            self.fault(code, message, way, suggestion)
         else:
             self.notice(code, message, way)
 

@@ -85,8 +85,10 @@ def _is_whole(number: Any) -> bool:
 
 
 def _shown_range(raw: Any) -> str:
+    if isinstance(raw, dict):
+        return "a mapping"
     shown = f"[{', '.join(map(str, raw))}]" if isinstance(raw, list) else str(raw)
-    return f"`{shown}`" if not isinstance(raw, dict) and len(shown) < 60 else "something else"
+    return f"`{shown}`" if len(shown) < 60 else "something else"
 
 
 def _meant_range(raw: Any) -> list[int] | None:
