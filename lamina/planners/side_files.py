@@ -15,6 +15,7 @@ from lamina.architectures.layer_config import Origin, restacked_config
 from lamina.checkpoints.files import read_all
 from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
+from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
 from lamina.plans.plan import SideFile
@@ -24,11 +25,11 @@ from lamina.tensor_spec import DType, Kind
 from lamina.version import VERSION
 
 # What is carried from the donor as it is, where it has it.
-CARRIED = (
+TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "added_tokens.json",
     "merges.txt", "vocab.json", "vocab.txt", "*.tiktoken", "chat_template.jinja", "chat_template.json",
-    "generation_config.json", "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+CARRIED = (*TOKENIZER_FILES, "generation_config.json", "preprocessor_config.json", "processor_config.json")
 
 # Values of config.json that say how large or of what kind every layer is: a merge has one of each.
 SHARED_KEYS = (
@@ -49,8 +50,21 @@ def check_one_family(request: Request, findings: Findings) -> None:
                         f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}: "
                         "their layers do not fit into one model."
                     )
-                    findings.fault("unlike-models", message, source.way)
+                    if findings.unlike_models and _have_equal_shapes(request.models[source.ref], request.donor):
+                        findings.notice("unlike-models", message.partition(":")[0] + ", and is merged as asked.")
+                    else:
+                        findings.fault("unlike-models", message, source.way)
             _check_tensors(request, source, findings)
+
+
+def _have_equal_shapes(model: PlainModel, other: PlainModel) -> bool:
+    """True when a layer of one fits in the place of a layer of the other, whatever their configs say."""
+    ours, theirs = (
+        {suffix: each.checkpoint.specs[each.architecture.layer_name(0, suffix)].shape for suffix in layer}
+        for each in (model, other)
+        for layer in each.architecture.layers[:1]
+    )
+    return ours == theirs
 
 
 def _check_tensors(request: Request, source: Source, findings: Findings) -> None:

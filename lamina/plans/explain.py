@@ -9,10 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from lamina.expressions.inspect import is_copy, shares
-from lamina.plans.plan import Job, Plan
 from lamina.wording import span
+
+if TYPE_CHECKING:
+    from lamina.plans.plan import Job, Plan
 
 _LAYER = re.compile(r"\.(\d+)\.")
 MAP_WIDTH = 56  # columns of the layer map; beside a name it fits a line of 80
