@@ -59,6 +59,7 @@ class Forecast:
     disk_needed: int
     disk_free: int
     shards: int
+    already_there: bool
     refusal: OutputError | None
 
 
@@ -118,8 +119,10 @@ def merge(
     workers_that_fit(found, workers, memory)
     try:
         check_output(out, _disk_needed(found, layout), planned.precious)
+        already_there = not force and _is_there(out, found)
         provenance = _provenance(found, checkpoints)
-        if not force and _is_there(out, provenance):
+        if already_there:
+            _check_unchanged(out, provenance)
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
         on_plan(found)
         with CheckpointWriter(layout, out) as sink:
@@ -144,6 +147,7 @@ def forecast(
     workers: int | None = None,
     memory: int = DEFAULT_MEMORY,
     shard_size: int = DEFAULT_SHARD_SIZE,
+    force: bool = False,
     **options: Unpack[Options],
 ) -> Forecast:
     """The plan of a recipe and what it takes here. Without `out` the working directory's disk counts.
@@ -154,14 +158,22 @@ def forecast(
     layout = lay_out(planned.plan.specs, shard_size)
     needed = _disk_needed(planned.plan, layout)
     folder = Path() if out is None else Path(out)
-    refusal = None
+    refusal, already_there = None, False
     if out is not None:
         try:
             check_output(folder, needed, planned.precious)
+            already_there = not force and _is_there(folder, planned.plan)
         except OutputError as error:
             refusal = error
-    predicted = predicted_memory(planned.plan, workers, memory)
-    return Forecast(planned.plan, predicted, needed, free_bytes(folder.absolute()), len(layout.shards), refusal)
+    return Forecast(
+        planned.plan,
+        predicted_memory(planned.plan, workers, memory),
+        needed,
+        free_bytes(folder.absolute()),
+        len(layout.shards),
+        already_there,
+        refusal,
+    )
 
 
 def tensors(
@@ -294,20 +306,22 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str,
     return {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
 
 
-def _is_there(out: Path, provenance: Mapping[str, Any]) -> bool:
-    """True when the same plan made `out` before from the same models, and all of it is still there.
-
-    Raises OutputError for anything else than an absent or empty folder.
-    """
+def _is_there(out: Path, found: Plan) -> bool:
+    """True when the same plan made `out` before. Raises OutputError for what is not absent, empty or that."""
     if not out.is_dir() or not any(out.iterdir()):
         return False
-    before = made_by(out)
-    if before.get("plan") != provenance["plan"]:
-        reason = "exists and was not made by this recipe"
-    elif before.get("inputs") != provenance["inputs"]:
-        reason = "was made by this recipe, and since then a model of it has changed"
-    elif damaged := damage(out):
-        reason = f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})"
-    else:
-        return True
-    raise OutputError(f"{out} {reason}; name another output, or replace it: --force")
+    if made_by(out).get("plan") != found.digest:
+        raise _refused(out, "exists and was not made by this recipe")
+    return True
+
+
+def _check_unchanged(out: Path, provenance: Mapping[str, Any]) -> None:
+    """Raises OutputError where `out` is not whole, or other models went into it."""
+    if made_by(out).get("inputs") != provenance["inputs"]:
+        raise _refused(out, "was made by this recipe, and since then a model of it has changed")
+    if damaged := damage(out):
+        raise _refused(out, f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})")
+
+
+def _refused(out: Path, reason: str) -> OutputError:
+    return OutputError(f"{out} {reason}; name another output, or replace it: --force")

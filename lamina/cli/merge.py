@@ -14,10 +14,10 @@ from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
-from lamina.cli.plan import plan_and_tell, show_forecast, show_notices
+from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
 from lamina.plans.plan import Notice, Plan
-from lamina.plans.show import notices_as_data
+from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
 from lamina.wording import counted, in_bytes, in_seconds
 
@@ -88,12 +88,9 @@ def merge(
     if device != "cpu" and not quiet and not as_json:
         click.echo(f"--device {device} has no effect: {ON_CPU}", err=True)
     if dry_run:
-        plan_and_tell(recipe, out, options, **limits, as_json=as_json)
+        plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
         return
-    if verbose and not quiet and not as_json:
-        show_forecast(api.forecast(recipe, out, **limits, **options))
-        click.echo()
-    result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, notices=not verbose)
+    result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
     if as_json:
         print_json(_as_data(result))
 
@@ -108,12 +105,15 @@ def merge_and_tell(
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
     notices: bool = True,
 ) -> api.Result:
-    """Merge, showing notices (unless they were shown before), progress and a closing line."""
+    """Merge, showing the plan's table where asked for, notices (unless shown before), progress, a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
 
     def on_plan(plan: Plan) -> None:
+        if verbose and not quiet:
+            click.echo("\n".join([*table(plan), ""]))
         if notices and not quiet:
             show_notices(plan.notices, err=True)
         line.start(sum(spec.nbytes for spec in plan.specs.values()))

@@ -50,6 +50,27 @@ def _no_revision(_ctx: click.Context, _param: click.Parameter, value: str | None
         raise click.UsageError(f"there is no --revision: {_REVISION_ADVICE}")
 
 
+class _Aliased(click.Option):
+    """An option that `mergekit-yaml` calls otherwise: its name there is accepted, and not shown in help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        shown = record[0]
+        for name in ALIASES:
+            shown = shown.replace(f", {name}", "")
+        return shown, record[1]
+
+
+# mergekit-yaml's name -> ours.
+ALIASES = {
+    "--random-seed": "--seed",
+    "--transformers-cache": "--cache-dir",
+    "--num-threads": "--workers",
+    "--out-shard-size": "--shard-size",
+}
+
 _RECIPE_OPTIONS = [
     click.argument("recipe"),
     click.option("--set", "set_values", multiple=True, metavar="PATH=VALUE",
@@ -59,23 +80,26 @@ _RECIPE_OPTIONS = [
     click.option("--lenient", "border", flag_value="lenient", type=str,
                  help="Unknown keys are notices, as they are to MergeKit."),
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
-    click.option("--seed", "--random-seed", type=int, default=0, show_default=True, help="Of the random draws."),
-    click.option("--cache-dir", "--transformers-cache", type=click.Path(path_type=Path),
+    click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
+                 help="Of the random draws."),
+    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
                  help="Where models of the Hub are kept.  [default: the Hub's cache]"),
-    click.option("--token", help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
+    click.option("--token", metavar="TOKEN",
+                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
     click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
     click.option("--revision", hidden=True, expose_value=False, callback=_no_revision),
 ]  # fmt: skip
 
 workers_option = click.option(
-    "-j", "--workers", "--num-threads", "workers", type=click.IntRange(1, 256), metavar="N",
+    "-j", "--workers", "--num-threads", "workers", cls=_Aliased, type=click.IntRange(1, 256), metavar="N",
     help="Threads that compute.  [default: the machine's cores]",
 )  # fmt: skip
 memory_option = click.option(
     "--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory."
 )
 shard_size_option = click.option(
-    "--shard-size", "--out-shard-size", type=Size(zero_is_unlimited=True), default="5GB", show_default=True,
+    "--shard-size", "--out-shard-size", cls=_Aliased, type=Size(zero_is_unlimited=True), default="5GB",
+    show_default=True,
     help="Largest output file; 0 for a single one.",
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ FORECAST_FIELDS: Mapping[str, str] = {
     "memory": "`predicted` bytes of the process at its peak, and the `bound` of --memory",
     "disk": "bytes that are `needed` in the `folder` and `free` there; the number of `shards`",
     "seconds": "that planning took",
+    "already_there": "true where OUT was made by this very plan",
     "refusal": "why `lamina merge` would refuse OUT as it is now, null where it would not (the exit code is 2 then)",
 }
 
@@ -71,11 +72,12 @@ def plan_and_tell(
     workers: int | None = None,
     memory: int = api.DEFAULT_MEMORY,
     shard_size: int = DEFAULT_SHARD_SIZE,
+    force: bool = False,
     as_json: bool = False,
 ) -> None:
     """Plan, and print the plan. Raises OutputError, after it, where a merge would refuse `out`."""
     started = time.monotonic()
-    found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, **options)
+    found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
     if as_json:
         print_json(_as_data(found, out, memory, time.monotonic() - started))
         if found.refusal is not None:
@@ -85,7 +87,7 @@ def plan_and_tell(
     if found.refusal is not None:
         click.echo()
         raise found.refusal
-    click.echo("\nno errors")
+    click.echo(f"\nno errors; {out} is already there, made by this plan" if found.already_there else "\nno errors")
 
 
 def show_forecast(found: api.Forecast) -> None:
@@ -116,5 +118,6 @@ def _as_data(found: api.Forecast, out: Path | None, memory: int, seconds: float)
             "shards": found.shards,
         },
         "seconds": round(seconds, 3),
+        "already_there": found.already_there,
         "refusal": None if found.refusal is None else found.refusal.problems[0].as_data(),
     }
