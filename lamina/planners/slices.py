@@ -277,11 +277,13 @@ class _Maker:
         levels = [(place.entry.parameters, place.entry.way), (self._request.parameters, ())]
         if source is not None:
             levels.insert(0, (source.parameters, source.way))
-        settings = [level.get(parameter.name, ()) for level, _ in levels]
-        for setting, (_, way) in zip(settings, levels, strict=True):
-            self.filters_used.update((way, parameter.name, rule.filter) for rule in setting if rule.matches(tensor))
+        settings = [(setting, way) for level, way in levels if (setting := level.get(parameter.name))]
+        for setting, way in settings:
+            for rule in setting:
+                if rule.filter is not None and rule.matches(tensor):
+                    self.filters_used.add((way, parameter.name, rule.filter))
         layer = source.start + place.position.index if source is not None and place.layer is not None else None
-        for setting, (_, way) in zip(settings, levels, strict=True):
+        for setting, way in settings:
             value = setting_at(setting, tensor, place.position)
             if value is not None:
                 value = parameter.coerce(value)
