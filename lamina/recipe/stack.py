@@ -24,7 +24,6 @@ from lamina.recipe.slices import Depth, Slice, Source
 from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 
-
 MOST_LAYERS = 100_000  # a slip of a few digits is told, and not carried out
 
 
