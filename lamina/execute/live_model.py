@@ -32,9 +32,9 @@ def live_model(tensors: Tensors, device: str) -> Any:
             "Merge into a folder, and load that as its model card says."
         )
     settings = family[config["model_type"]].from_dict(config)
-    settings.name_or_path = tensors.plan.title
     weights = {name: _tensor(torch, tensors.stored(name), tensors.spec(name)) for name in tensors}
     model = getattr(transformers, name).from_pretrained(None, config=settings, state_dict=weights, dtype="auto")
+    model.config.name_or_path = tensors.plan.title
     if generation := _json(tensors.plan, "generation_config.json"):
         model.generation_config = transformers.GenerationConfig.from_dict(generation)
     return model.to(device).eval()

@@ -37,7 +37,7 @@ class Value:
     place: str
     model: str = ""
     source_layer: int | None = None
-    gradient: tuple[object, ...] = ()
+    gradient: tuple[float | bool | str, ...] = ()
     reached: str = ""  # where on the gradient
 
     @property
@@ -50,10 +50,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How one output tensor is made. Its `repr` is what `lamina explain` prints."""
+    """How one output tensor is made. Its `repr` is what `lamina explain` prints, models under their own `names`."""
 
     job: Job
     values: tuple[Value, ...]
+    names: Mapping[str, str]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -63,15 +64,22 @@ class Explanation:
         layer = "" if self.job.layer is None else f" · output layer {self.job.layer}"
         yield f"{self.job.name} · {spec} · {in_bytes(spec.nbytes)}{layer}"
         yield ""
-        yield from (f"  {line}" for line in _tree(self.job.expr))
+        yield from (f"  {line}" for line in _tree(self.job.expr, self.names))
         if self.values:
             yield ""
             table = [("parameter", "of", "value", "set at")]
-            table += [(each.parameter, _of(each), _number(each.value), each.origin) for each in self.values]
+            table += [(each.parameter, self._of(each), _number(each.value), each.origin) for each in self.values]
             widths = [max(len(row[column]) for row in table) for column in range(3)]
             for row in table:
                 cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
                 yield "  ".join(["", *cells, row[-1]]).rstrip()
+
+    def _of(self, value: Value) -> str:
+        """`base 8`: whose value it is."""
+        if not value.model:
+            return "all"
+        layer = "" if value.source_layer is None else f" {value.source_layer}"
+        return f"{self.names[value.model]}{layer}"
 
     def as_data(self) -> dict[str, Any]:
         """The explanation for JSON; `EXPLAIN_FIELDS` says what each key holds."""
@@ -96,21 +104,21 @@ class Explanation:
         }
 
 
-def _tree(expr: Expr, head: str = "", indent: str = "") -> Iterator[str]:
+def _tree(expr: Expr, names: Mapping[str, str], head: str = "", indent: str = "") -> Iterator[str]:
     """The expression, a line a node, what it is made of below it."""
-    yield f"{head}{_named(expr)}"
+    yield f"{head}{_named(expr, names)}"
     inputs = list(_inputs(expr))
     for number, (role, coefficient, part) in enumerate(inputs):
         last = number == len(inputs) - 1
         factor = "base  " if role == "base" else "" if coefficient is None else f"{_number(coefficient)} ×  "
         branch = "└─ " if last else "├─ "
-        yield from _tree(part, f"{indent}{branch}{factor}", indent + ("   " if last else "│  "))
+        yield from _tree(part, names, f"{indent}{branch}{factor}", indent + ("   " if last else "│  "))
 
 
-def _named(expr: Expr) -> str:
+def _named(expr: Expr, names: Mapping[str, str]) -> str:
     match expr:
         case Read():
-            return f"{expr.model}: {expr.name} · {expr.spec}"
+            return f"{names[expr.model]}: {expr.name} · {expr.spec}"
         case Merge():
             what = " + the sum of coefficient × (tensor - base)" if expr.base is not None else ""
             return f"{METHODS[expr.method].title}{' · base' + what if what else ''} · {expr.spec.dtype}"
@@ -146,16 +154,10 @@ def _as_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
-def _of(value: Value) -> str:
-    if not value.model:
-        return "all"
-    return value.model if value.source_layer is None else f"{value.model} {value.source_layer}"
-
-
 def _number(value: float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
 
 
-def _written(values: Sequence[object]) -> str:
-    shown = [str(value) for value in values]
+def _written(values: Sequence[float | bool | str]) -> str:
+    shown = [value if isinstance(value, str) else _number(value) for value in values]
     return f"[{', '.join(shown if len(shown) <= 6 else [*shown[:3], '...', shown[-1]])}]"
