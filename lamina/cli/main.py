@@ -38,12 +38,18 @@ class _ReaderGone(Exception):
     """Who read our output went away."""
 
 
+class _Stopped(Exception):
+    """Ctrl-C; the message says what is left of the work."""
+
+
 class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # click would exit with 1, which says something else
+        except BrokenPipeError as error:  # click would exit with 1, which says something else,
             raise _ReaderGone from error
+        except KeyboardInterrupt as stop:  # and forget the message
+            raise _Stopped(str(stop)) from stop
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -107,7 +113,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except OSError as error:  # what belongs to a merge has its own letter: this came before
         reason = f"{error.filename or 'this'}: {(error.strerror or str(error)).lower()}."
         return _fail([Problem("file", reason)], reason, 2, as_json)
-    except (KeyboardInterrupt, click.Abort) as stop:
+    except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
         message = str(stop) or "stopped."
         return _fail([Problem("interrupted", message)], f"\n{message}", 130, as_json)
     return code if isinstance(code, int) else 0

@@ -97,27 +97,31 @@ def typed_parameters(
     """The settings that the method knows, as its types; of all others the user is told."""
     typed = {}
     for name, setting in parameters.items():
+        known: str | None = name
         if name not in method.parameters:
-            _tell_of_unknown(name, method, (*way, name, KEY), findings)
+            known = _tell_of_unknown(name, method, (*way, name, KEY), findings)
+        if known is None or (known != name and known in parameters):
             continue
         try:
-            typed[name] = mapped(setting, method.parameters[name].coerce)
+            typed[known] = mapped(setting, method.parameters[known].coerce)
         except ValueError as error:
             findings.fault("parameter-value", str(error), (*way, name))
-            typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
+            typed[known] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
     return typed
 
 
-def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> None:
+def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> str | None:
+    """Tell of a parameter that the method does not know. Returns the one that it is read as, if any."""
     if name in STANDARD_PARAMETERS:
         findings.without_effect("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
-        return
+        return None
     meant = nearest(name, list(method.parameters)) or nearest(name, STANDARD_PARAMETERS)
     if meant is None:
         findings.without_effect("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)
-        return
+        return None
     message = f"unknown parameter `{name}` of {method.name}. Did you mean `{meant}`?"
     if findings.recipe.border == "lenient":
         findings.notice("unknown-parameter", message, way)
-    else:
-        findings.fault("unknown-parameter", message, way, meant)
+        return None
+    findings.fault("unknown-parameter", message, way, meant)
+    return meant if meant in method.parameters else None
