@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -91,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     as_json = "--json" in arguments
     try:
         code = _run(arguments, as_json)
-        sys.stdout.flush()
     except (BrokenPipeError, _ReaderGone):
-        _let_go_of_pipes()
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
         code = 141
     sys.exit(code)
 
@@ -102,6 +102,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
     try:
         color = False if os.environ.get("NO_COLOR") else None  # None: as the terminal can
         code = cli.main(arguments, prog_name="lamina", standalone_mode=False, color=color)
+        sys.stdout.flush()
     except LaminaError as error:
         return _fail(error.problems, str(error), error.exit_code, as_json)
     except click.UsageError as error:
@@ -110,8 +111,12 @@ def _run(arguments: list[str], as_json: bool) -> int:
         return _fail([Problem("usage", error.format_message())], "", 2, as_json)
     except BrokenPipeError:
         raise
-    except OSError as error:  # what belongs to a merge has its own letter: this came before
-        reason = f"{error.filename or 'this'}: {(error.strerror or str(error)).lower()}."
+    except OSError as error:  # what belongs to a merge has its own letter: this came before, or on our output
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go(sys.stdout)
+        reason = f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}."
         return _fail([Problem("file", reason)], reason, 2, as_json)
     except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
         message = str(stop) or "stopped."
@@ -128,9 +133,7 @@ def _fail(problems: Iterable[Problem], message: str, code: int, as_json: bool) -
     return code
 
 
-def _let_go_of_pipes() -> None:
-    """Point what is broken at nothing, so that the interpreter does not complain at its end."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(nothing, stream.fileno())
+def _let_go(stream: TextIO) -> None:
+    """Point a stream that is broken at nothing, so that the interpreter does not complain at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -46,14 +46,11 @@ def check_one_family(request: Request, findings: Findings) -> None:
             other = text_config(request.models[source.ref].config)
             for key in SHARED_KEYS:
                 if key in donor and key in other and donor[key] != other[key]:
-                    message = (
-                        f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}: "
-                        "their layers do not fit into one model."
-                    )
+                    what = f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}"
                     if findings.unlike_models and _have_equal_shapes(request.models[source.ref], request.donor):
-                        findings.notice("unlike-models", message.partition(":")[0] + ", and is merged as asked.")
+                        findings.notice("unlike-models", f"{what}; they are merged as asked.")
                     else:
-                        findings.fault("unlike-models", message, source.way)
+                        findings.fault("unlike-models", f"{what}: their layers do not fit into one model.", source.way)
             _check_tensors(request, source, findings)
 
 

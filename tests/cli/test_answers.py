@@ -82,6 +82,14 @@ def test_the_reader_of_a_pipe_may_leave(folder: Path) -> None:
     assert run.returncode == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_an_output_that_cannot_be_written_is_a_line(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lamina", "plan", "stack.yml"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=folder, text=True)
+    assert (run.returncode, run.stderr) == (2, "the output: no space left on device.\n")
+
+
 def test_an_interruption_while_merging_leaves_nothing_and_says_how_far_it_came(
     lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
