@@ -25,7 +25,7 @@ from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
 from lamina.merge_methods import METHODS
-from lamina.planners.side_files import CARRIED
+from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.plans.origin import EXPLAIN_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -75,8 +75,10 @@ FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
     f"`{INDEX_NAME}`, where they are larger than --shard-size",
     "`OUT/config.json`": "the first model's (or the base's), true to the tensors",
-    "as they are": f"what the same model has of {', '.join(f'`{name}`' for name in CARRIED)}, and `*.py` where its "
-    "config.json names code of its own",
+    "the tokenizer": f"{', '.join(f'`{name}`' for name in TOKENIZER_FILES)}, what there is of them: of the model "
+    "that gives the tokenizer",
+    "other small files": f"{', '.join(f'`{name}`' for name in OTHER_FILES)}, and `*.py` where config.json names code "
+    "of its own",
     "`OUT/README.md`": "the model card",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
     f"`OUT/{MADE_BY}`": "what made the folder: the plan's digest, fingerprints of the inputs, sizes of the files",
