@@ -29,7 +29,7 @@ finally:
         ["plan", "recipe.yml"],
         ["explain", "recipe.yml", "lm_head.weight"],
         ["merge", "recipe.yml", "out"],
-    ],  # fmt: skip
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_verb_that_runs_no_model_imports_no_framework(arguments: list[str], tmp_path: Path) -> None:
