@@ -31,6 +31,11 @@ class LaminaError(Exception):
     code = "error"
     exit_code = 1
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that is wrong, as data."""
+        return (Problem(self.code, str(self)),)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -78,11 +83,19 @@ class RecipeError(LaminaError):
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
-        width = max((len(problem.place) for problem in self.problems), default=0)
-        letters = [problem.letter(width) for problem in self.problems]
-        summary = f"{counted(len(self.problems), 'error')}; nothing was read or written."
+        self._problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+        width = max((len(problem.place) for problem in self._problems), default=0)
+        letters = [problem.letter(width) for problem in self._problems]
+        summary = f"{counted(len(self._problems), 'error')}; nothing was read or written."
         super().__init__("\n".join([*letters, "", summary]))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every fault, in the order of the file."""
+        return self._problems
+
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self._problems,)  # so that it may cross to another process
 
 
 class CheckpointError(LaminaError):
