@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lamina.checkpoints.checkpoint import Checkpoint
+from lamina.checkpoints.checkpoint import Checkpoint, FetchProgress
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
-from lamina.errors import CheckpointError, OutputError
+from lamina.errors import OutputError
 from lamina.execute.memory import peak_memory, workers_that_fit
 from lamina.execute.run import Progress, run
 from lamina.model_ref import ModelRef
@@ -40,9 +41,14 @@ class Result:
     non_finite: tuple[str, ...] = ()
 
 
-def plan(recipe: str | Path) -> Plan:
-    """What merging the recipe in this file would do. Reads configs and headers only. Raises RecipeError."""
-    return _planned(load_recipe(Path(recipe)))[0]
+def plan(
+    recipe: str | Path, *, cache_dir: str | Path | None = None, token: str | None = None, offline: bool = False
+) -> Plan:
+    """What merging the recipe in this file would do. Reads configs and headers only. Raises RecipeError.
+
+    `cache_dir`, `token` and `offline` are for models of the Hub; by default as huggingface_hub is set up.
+    """
+    return _planned(load_recipe(Path(recipe)), _hub_options(cache_dir, token, offline))[0]
 
 
 def merge(
@@ -53,7 +59,11 @@ def merge(
     memory: int = DEFAULT_MEMORY,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    offline: bool = False,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
+    fetching: FetchProgress = lambda _file, _nbytes: None,
     progress: Progress = lambda _name, _nbytes: None,
 ) -> Result:
     """Merge the recipe in a file into the folder `out`, which appears whole or not at all.
@@ -61,19 +71,26 @@ def merge(
     `memory` bounds the whole process and `shard_size` the files, in bytes. The bytes of the tensors depend
     on neither, nor on `workers` (default: the machine's cores). What the same plan made before is left as it
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
+    What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
     started, recipe, out = time.monotonic(), Path(recipe), Path(out)
-    found, models = _planned(load_recipe(recipe))
+    found, models = _planned(load_recipe(recipe), _hub_options(cache_dir, token, offline))
     checkpoints = {model.name: model.checkpoint for model in models.values()}
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
-        check_output(out, layout.size, [recipe, *(c.folder for c in checkpoints.values())])
+        fetched = {c.folder: c.bytes_to_fetch(found.reads_of(name)) for name, c in checkpoints.items()}
+        check_output(out, layout.size, [recipe, *fetched], beside=fetched)
+        already_there = not force and _is_there(out, found)
+        if not already_there:
+            on_plan(found)
+        for name, checkpoint in checkpoints.items():
+            checkpoint.fetch(found.reads_of(name), fetching)
         provenance = _provenance(found, checkpoints)
-        if not force and _is_there(out, provenance):
+        if already_there:
+            _check_unchanged(out, provenance)
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        on_plan(found)
         with CheckpointWriter(layout, out) as sink:
             report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
             for file in found.files:
@@ -90,41 +107,29 @@ def merge(
     )
 
 
-def _planned(recipe: Recipe) -> tuple[Plan, Mapping[ModelRef, PlainModel]]:
+def _planned(recipe: Recipe, hub: HubOptions) -> tuple[Plan, Mapping[ModelRef, PlainModel]]:
     """The plan of a recipe, and its models."""
     opened: dict[ModelRef, PlainModel] = {}
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(str(ref), folder_of(ref, recipe.folder))
+            opened[ref] = open_model(ref, recipe.folder, hub)
         return opened[ref]
 
     return plan_merge(recipe, open_once), opened
 
 
-def as_slices(recipe: str | Path) -> str:
+def _hub_options(cache_dir: str | Path | None, token: str | None, offline: bool) -> HubOptions:
+    return HubOptions(None if cache_dir is None else Path(cache_dir), token, offline)
+
+
+def as_slices(
+    recipe: str | Path, *, cache_dir: str | Path | None = None, token: str | None = None, offline: bool = False
+) -> str:
     """The recipe in this file with its layers spelled as `slices`, as YAML: it plans to the same digest."""
     loaded = load_recipe(Path(recipe))
-    _, models = _planned(loaded)
+    _, models = _planned(loaded, _hub_options(cache_dir, token, offline))
     return as_yaml(loaded, slices_of(loaded, models, Findings(loaded)))
-
-
-def folder_of(ref: ModelRef, beside: Path) -> Path:
-    """The folder that a recipe means: looked for beside the recipe, then in the working directory.
-
-    Raises CheckpointError where it is in neither.
-    """
-    path = Path(ref.path).expanduser()
-    for folder in dict.fromkeys((beside / path, path)):
-        if folder.is_dir():
-            return folder
-    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    advice = ""
-    if ref.path.count("/") == 1 and not path.is_absolute():
-        advice = (
-            f" Models of the Hub are not fetched yet: `hf download {ref.path} --local-dir {ref.path}` brings it here."
-        )
-    raise CheckpointError(f"there is no folder {looked}.{advice}")
 
 
 def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
@@ -133,27 +138,37 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str,
         {
             "model": source.name.rstrip("/").rpartition("/")[2],
             "headers": source.fingerprint,
-            "sample": checkpoints[source.name].sample(),
+            "sample": checkpoints[source.name].sample(found.reads_of(source.name)),
         }
         for source in found.inputs
     ]
-    return {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
+    commits = {source.name: source.commit for source in found.inputs if source.commit}
+    return {
+        "lamina": VERSION,
+        "plan": found.digest,
+        "method": found.method,
+        "seed": found.seed,
+        "inputs": models,
+        **({"commits": commits} if commits else {}),
+    }
 
 
-def _is_there(out: Path, provenance: Mapping[str, Any]) -> bool:
-    """True when the same plan made `out` before from the same models, and all of it is still there.
-
-    Raises OutputError for anything else than an absent or empty folder.
-    """
+def _is_there(out: Path, found: Plan) -> bool:
+    """True when the same plan made `out` before. Raises OutputError for what is not absent, empty or that."""
     if not out.is_dir() or not any(out.iterdir()):
         return False
-    before = made_by(out)
-    if before.get("plan") != provenance["plan"]:
-        reason = "exists and was not made by this recipe"
-    elif before.get("inputs") != provenance["inputs"]:
-        reason = "was made by this recipe, and since then a model of it has changed"
-    elif damaged := damage(out):
-        reason = f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})"
-    else:
-        return True
-    raise OutputError(f"{out} {reason}; name another output, or replace it: --force")
+    if made_by(out).get("plan") != found.digest:
+        raise _refused(out, "exists and was not made by this recipe")
+    return True
+
+
+def _check_unchanged(out: Path, provenance: Mapping[str, Any]) -> None:
+    """Raises OutputError where `out` is not whole, or other models went into it."""
+    if made_by(out).get("inputs") != provenance["inputs"]:
+        raise _refused(out, "was made by this recipe, and since then a model of it has changed")
+    if damaged := damage(out):
+        raise _refused(out, f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})")
+
+
+def _refused(out: Path, reason: str) -> OutputError:
+    return OutputError(f"{out} {reason}; name another output, or replace it: --force")

@@ -12,7 +12,6 @@ import yaml
 
 from lamina.architectures.infer import text_config
 from lamina.architectures.layer_config import Origin, restacked_config
-from lamina.checkpoints.files import read_all
 from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
 from lamina.planners.request import Findings, Request
@@ -145,12 +144,9 @@ def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], f
 
 
 def _carried(request: Request) -> list[SideFile]:
-    folder = request.donor.folder
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    files = request.donor.checkpoint.files
     patterns = (*CARRIED, "*.py") if "auto_map" in request.donor.config else CARRIED
-    return [
-        SideFile(name, read_all(folder / name)) for name in names if any(fnmatch(name, pattern) for pattern in patterns)
-    ]
+    return [SideFile(name, files.read(name)) for name in files.names() if any(fnmatch(name, each) for each in patterns)]
 
 
 def _has_own_words(recipe: Recipe) -> bool:
@@ -163,7 +159,7 @@ def _has_own_words(recipe: Recipe) -> bool:
 
 def _card(request: Request, recipe_name: str) -> str:
     refs = list(request.models)
-    hub_ids = [ref.path for ref in refs if _is_hub_id(ref)]
+    hub_ids = [ref.path for ref in refs if ref.is_hub_id]
     head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
     head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
     method = request.method
@@ -175,11 +171,6 @@ def _card(request: Request, recipe_name: str) -> str:
         f"{request.depth} layers, from:\n\n{names}\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
     )
-
-
-def _is_hub_id(ref: ModelRef) -> bool:
-    """True for `org/name`, which is how a model is called on the Hub."""
-    return ref.path.count("/") == 1 and not ref.path.startswith(("/", ".", "~"))
 
 
 def _shown(ref: ModelRef) -> str:
