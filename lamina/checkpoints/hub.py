@@ -171,7 +171,7 @@ class _HubFiles:
             failures = 0 if part.size - before >= GETS_SOMEWHERE else failures + 1
             if failures == DOWNLOAD_ATTEMPTS:
                 raise FetchFailed(
-                    f"{self.label}/{name}: the download was cut off {failures} times, last at "
+                    f"{self.label}/{name}: the download failed {failures} times in a row, last at "
                     f"{in_bytes(part.size)} of {in_bytes(blob.size)}"
                     f"{f' ({failure})' if failure else ''}. What has arrived is kept; the same command goes on."
                 )

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lamina.checkpoints.files import PartFile, read_all, replace_file, size_of
-from lamina.errors import FetchFailed, LaminaError
+from lamina.errors import CheckpointError, FetchFailed, LaminaError
 from lamina.version import VERSION
 
 ATTEMPTS = 3  # of a request
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another attempt may not meet
-CHUNK = 1 << 18
 
 T = TypeVar("T")
 
@@ -55,6 +54,8 @@ class HubClient:
         self._utils: Any = utils
         self.http_errors: tuple[type[Exception], ...] = (self._errors.HTTPError,)
         self.repo, self.revision = repo, revision or constants.DEFAULT_REVISION
+        if not re.fullmatch(r"\w[\w./+-]*", self.revision) or ".." in self.revision:  # it becomes a path in the cache
+            raise CheckpointError(f"`{self.revision}` is no revision of {repo}: no name of a branch, tag or commit.")
         self.label = repo if revision is None else f"{repo}@{revision}"
         self.is_commit = re.fullmatch("[0-9a-f]{40}", self.revision) is not None
         self.cache = Path(options.cache_dir or constants.HF_HUB_CACHE).expanduser()
@@ -85,19 +86,16 @@ class HubClient:
     def ref(self) -> str | None:
         """The commit that a branch or tag was when it was last asked for."""
         path = self._ref_path()
-        commit = read_all(path).decode(errors="replace").strip() if path and path.is_file() else ""
+        commit = read_all(path).decode(errors="replace").strip() if path.is_file() else ""
         return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
     def remember_ref(self, commit: str) -> None:
-        path = self._ref_path()
-        if path and self.ref() != commit:
+        if self.ref() != commit:
             with suppress(OSError):  # of use offline only
-                replace_file(path, commit.encode())
+                replace_file(self._ref_path(), commit.encode())
 
-    def _ref_path(self) -> Path | None:
-        """None for a revision that, as a path, would lead out of the cache."""
-        inside = re.fullmatch(r"\w[\w./+-]*", self.revision) and ".." not in self.revision
-        return self._storage / "refs" / self.revision if inside else None
+    def _ref_path(self) -> Path:
+        return self._storage / "refs" / self.revision
 
     @contextmanager
     def lock(self, blob: Blob) -> Iterator[None]:
@@ -141,7 +139,7 @@ class HubClient:
             if reached and response.status_code != 206:  # a server that knows no ranges begins at the beginning
                 part.restart()
                 reached = 0
-            for chunk in response.iter_bytes(CHUNK):
+            for chunk in response.iter_bytes():  # as they come: a chunk that is waited for is lost when it is cut off
                 reached += len(chunk)
                 if reached > size:
                     raise FetchFailed(f"{self.label}/{name}: more bytes come than the {size} that the Hub lists.")
@@ -190,6 +188,8 @@ class HubClient:
         """Turn what the Hub, the network and the cache's disk say into a letter."""
         try:
             yield
+        except LaminaError as error:
+            raise error if isinstance(error, kind) else kind(str(error)) from error
         except self._errors.HFValidationError as error:
             raise kind(f"there is no folder `{self.repo}`, and it is no id of a model on the Hub: {error}") from error
         except self._errors.OfflineModeIsEnabled as error:
