@@ -27,7 +27,7 @@ from lamina.wording import in_bytes
 
 DOWNLOAD_ATTEMPTS = 5  # of a download that gets nowhere: then the user is told
 GETS_SOMEWHERE = 8_000_000  # bytes; an attempt that brings fewer counts as a failed one
-HEADERS_AT_ONCE, SHARDS_AT_ONCE = 8, 4  # requests in flight: latency, and a single stream's speed, are the limits
+HEADERS_AT_ONCE, SHARDS_AT_ONCE = 16, 4  # requests in flight: latency, and a single stream's speed, are the limits
 
 
 @dataclass
@@ -209,17 +209,7 @@ def _resolved(hub: HubClient) -> Listing:
 
 def _asked(hub: HubClient) -> Listing:
     """What the Hub says of the revision, with the headers that were read before."""
-    info = hub.patiently(hub.info)
-    try:
-        files = {
-            sibling.rfilename: Blob(sibling.lfs.size, sibling.lfs.sha256)
-            if sibling.lfs
-            else Blob(int(sibling.size), str(sibling.blob_id))
-            for sibling in info.siblings
-        }
-        commit = str(info.sha)
-    except (TypeError, AttributeError) as error:
-        raise CheckpointError(f"{hub.label}: {hub.endpoint} lists no sizes of files, as the Hub does.") from error
+    commit, files = hub.listing()
     if not _are_safe(commit, files):
         raise CheckpointError(f"{hub.label}: {hub.endpoint} lists names or digests that the Hub does not use.")
     if not hub.is_commit:

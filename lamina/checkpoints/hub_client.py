@@ -107,12 +107,34 @@ class HubClient:
 
     # requests
 
-    def info(self) -> Any:
+    def listing(self) -> tuple[str, dict[str, Blob]]:
+        """The commit that the revision is now, and its files."""
         from huggingface_hub import HfApi
 
         api = HfApi(self.endpoint, token=self._token, library_name="lamina", library_version=VERSION)
         timeout = self._constants.HF_HUB_ETAG_TIMEOUT
-        return api.model_info(self.repo, revision=self.revision, files_metadata=True, timeout=timeout)
+        info = self.patiently(
+            lambda: api.model_info(self.repo, revision=self.revision, files_metadata=True, timeout=timeout)
+        )
+        commit, files = str(info.sha), {}
+        for file in info.siblings or ():
+            if file.lfs:
+                files[file.rfilename] = Blob(file.lfs.size, file.lfs.sha256)
+            elif file.size is not None and file.blob_id:
+                files[file.rfilename] = Blob(file.size, file.blob_id)
+            elif "/" not in file.rfilename:  # a mirror that lists names alone is asked for each
+                files[file.rfilename] = self._stat(commit, file.rfilename)
+        return commit, files
+
+    def _stat(self, commit: str, name: str) -> Blob:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        url = hf_hub_url(self.repo, name, revision=commit, endpoint=self.endpoint)
+        timeout = self._constants.HF_HUB_ETAG_TIMEOUT
+        found = self.patiently(lambda: get_hf_file_metadata(url, token=self._token, timeout=timeout))
+        if found.size is None or found.etag is None:
+            raise ValueError(f"no size of {name}")
+        return Blob(found.size, found.etag)
 
     def part(self, commit: str | None, name: str, first: int, length: int) -> bytes:
         """A part of a file. Raises ValueError where the file ends before."""

@@ -76,6 +76,7 @@ class Faults:
     delay: dict[str, float] = field(default_factory=dict)  # seconds before the answer, every time
     corrupt: set[str] = field(default_factory=set)  # one byte is another one
     no_ranges: bool = False
+    no_blobs: bool = False  # the listing has names alone
     html: bool = False  # a captive portal answers
 
 
@@ -189,7 +190,7 @@ class HubServer:
             return _refuse(http, 401 if token is None else 404, "RepoNotFound")
         if (commit := repo.refs.get(revision, revision)) not in repo.commits:
             return _refuse(http, 404, "RevisionNotFound")
-        with_blobs = "blobs" in parse_qs(urlsplit(http.path).query)
+        with_blobs = not self.faults.no_blobs and "blobs" in parse_qs(urlsplit(http.path).query)
         siblings = [_sibling(file, content, with_blobs) for file, content in repo.commits[commit].items()]
         answer = {
             "id": name,

@@ -48,6 +48,8 @@ def test_a_gated_model(m: HubServer, tmp_path: Path) -> None:
         told = letter(tmp_path, token=token)
         assert f"licence must be accepted at {m.endpoint}/org/m" in told
         assert "hf auth login" in told
+    m.faults.no_blobs = True
+    assert "licence must be accepted" in letter(tmp_path)
 
 
 def test_a_model_that_is_not_there_or_private(m: HubServer, tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_no_network(m: HubServer, tmp_path: Path) -> None:
 def test_a_server_that_hangs(m: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-    for name in ("listing", "config.json", "model-00001-of-00002.safetensors"):
+    for name in ("listing", "model-00001-of-00002.safetensors", "config.json"):
         m.faults.delay = {name: 0.5}
         started = time.monotonic()
         told = letter(tmp_path)

@@ -348,6 +348,12 @@ def test_a_passing_fault_of_the_server_is_passed_over(hub_server: HubServer, mea
     lamina.merge(mean, tmp_path / "out")
 
 
+def test_a_mirror_that_lists_names_alone_is_merged_from(hub_server: HubServer, mean: Path, tmp_path: Path) -> None:
+    hub_server.faults.no_blobs = True
+    lamina.merge(mean, tmp_path / "out")
+    assert hub_server.tensor_bytes_sent() > 0
+
+
 def test_two_that_want_the_same_file_fetch_it_once(hub_server: HubServer, source: Path) -> None:
     checkpoints = [open_checkpoint(hub.open_hub_files("org/a", None, HubOptions())) for _ in range(2)]
     hub_server.forget()
