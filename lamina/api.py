@@ -80,8 +80,8 @@ def merge(
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
-        fetched = {c.folder: c.bytes_to_fetch(found.reads_of(name)) for name, c in checkpoints.items()}
-        check_output(out, layout.size, [recipe, *fetched], beside=fetched)
+        fetched = [(checkpoints[source.name].folder, source.bytes_to_fetch) for source in found.inputs]
+        check_output(out, layout.size, [recipe, *(folder for folder, _ in fetched)], beside=fetched)
         already_there = not force and _is_there(out, found)
         if not already_there:
             on_plan(found)

@@ -58,6 +58,10 @@ class ModelFiles(Protocol):
         """A whole small file."""
         ...
 
+    def digest(self, name: str) -> str:
+        """A digest of a file's content, where one is known without reading it; else empty."""
+        ...
+
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
         """The tensors of each named safetensors file, from its header alone."""
         ...
@@ -161,6 +165,9 @@ class LocalFiles:
     def read(self, name: str) -> bytes:
         return read_all(self.folder / name)
 
+    def digest(self, name: str) -> str:  # noqa: ARG002
+        return ""
+
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
         return each_header(names, lambda name: open_safetensors(self.folder / name))
 
@@ -183,6 +190,14 @@ def open_checkpoint(source: Path | ModelFiles) -> Checkpoint:
         header = files.headers([SINGLE_NAME])[SINGLE_NAME]
         return Checkpoint(files, {name: (SINGLE_NAME, entry) for name, entry in header.items()})
     raise CheckpointError(f"{files.label} holds neither {SINGLE_NAME} nor {INDEX_NAME}.{_what_is_there(names)}")
+
+
+def same_file(one: ModelFiles, other: ModelFiles, name: str) -> bool:
+    """True when both hold the same bytes under this name. Of models on the Hub, as a rule nothing is fetched."""
+    digests = one.digest(name), other.digest(name)
+    if all(digests) and len(digests[0]) == len(digests[1]):  # of one kind
+        return digests[0] == digests[1]
+    return one.read(name) == other.read(name)
 
 
 def each_header(names: Iterable[str], header: Callable[[str], dict[str, Entry]]) -> dict[str, dict[str, Entry]]:

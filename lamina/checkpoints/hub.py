@@ -67,6 +67,9 @@ class _HubFiles:
             raise CheckpointError(f"{self.label} has no file {name}.")
         return read_all(self.folder / name)
 
+    def digest(self, name: str) -> str:
+        return self._listing.files[name].digest if name in self._listing.files else ""
+
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
         missing = [name for name in names if not self._is_here(name) and name not in self._listing.headers]
         if missing:

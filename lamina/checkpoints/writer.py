@@ -50,7 +50,7 @@ def damage(folder: Path) -> list[str]:
     return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
 
 
-def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Mapping[Path, int] = {}) -> None:
+def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Sequence[tuple[Path, int]] = ()) -> None:
     """Refuse, before anything is read, an output that can never be written.
 
     Raises OutputError when `out` holds one of the `precious` paths (inputs, recipe), is no folder or cannot
@@ -65,7 +65,7 @@ def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Mappi
     if out.is_mount():
         raise OutputError(f"{out} is a mount point and cannot be published into by a rename; name a folder inside it.")
     free = free_bytes(out.absolute().parent)
-    fetched = sum(count for folder, count in beside.items() if on_one_disk(folder, out.absolute().parent))
+    fetched = sum(count for folder, count in beside if on_one_disk(folder, out.absolute().parent))
     if needed + fetched > free:
         and_fetched = f", and {in_bytes(fetched)} are fetched to the same disk," if fetched else ""
         raise OutputError(

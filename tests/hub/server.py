@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Content:
         found = self.head[first : last + 1]
         return found + bytes(last + 1 - first - len(found))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What the Hub calls it by. Of a file of zeros it is made up: nothing can be verified that never arrives."""
         if self.large:

@@ -11,7 +11,7 @@ from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download
 
 import lamina
 from lamina.checkpoints import hub
-from lamina.checkpoints.checkpoint import open_checkpoint
+from lamina.checkpoints.checkpoint import LocalFiles, open_checkpoint, same_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import FetchFailed, OutputError
 
@@ -100,6 +100,17 @@ def test_a_plan_knows_commits_and_its_digest_does_not(hub_server: HubServer, sou
     remote, local = lamina.plan(mean), lamina.plan(recipe(source, MEAN))
     assert remote.digest == local.digest
     assert [each.commit for each in remote.inputs] == [hub_server.repos[f"org/{name}"].refs["main"] for name in "ab"]
+
+
+def test_files_are_compared_without_being_fetched(hub_server: HubServer, source: Path) -> None:
+    hub_server.add("org/copy", source / "org" / "a")
+    a, b, copy = (hub.open_hub_files(f"org/{name}", None, HubOptions()) for name in ("a", "b", "copy"))
+    assert same_file(a, copy, "tokenizer.json")
+    assert same_file(a, copy, SHARDS[0])
+    assert not same_file(a, b, "tokenizer.json")
+    assert hub_server.bytes_sent() == 0
+    assert same_file(a, LocalFiles(source / "org" / "a"), "tokenizer.json")
+    assert not same_file(LocalFiles(source / "org" / "b"), a, "tokenizer.json")
 
 
 # Merging
@@ -242,6 +253,18 @@ def test_what_other_programs_fetched_is_used(hub_server: HubServer, cache: Path,
     assert not result.plan.notices
 
 
+def test_a_cache_that_may_lack_files_is_told_of(hub_server: HubServer, cache: Path, tmp_path: Path) -> None:
+    commit = hub_server.repos["org/a"].refs["main"]
+    for name in (*SHARDS, "config.json", "model.safetensors.index.json"):
+        hf_hub_download("org/a", name, revision=commit, cache_dir=cache, endpoint=hub_server.endpoint)
+    text = recipe(tmp_path, SHALLOW.replace("org/a", f"org/a@{commit}"))
+    told = lamina.plan(text, offline=True).notices
+    assert [(each.code, "may lack some of its files" in each.message) for each in told] == [("hub", True)]
+    found = lamina.plan(text)  # online, the Hub is asked for the rest
+    assert not found.notices
+    assert "tokenizer.json" in [file.name for file in found.files]
+
+
 def test_other_programs_use_what_is_fetched_here(
     hub_server: HubServer, cache: Path, mean: Path, tmp_path: Path
 ) -> None:
@@ -314,9 +337,11 @@ def test_a_download_that_is_interrupted_is_kept(tmp_path: Path) -> None:
     def stop(_file: str, _nbytes: int) -> None:
         raise KeyboardInterrupt
 
+    before = lamina.plan(recipe(tmp_path, SHALLOW)).bytes_to_fetch
     with pytest.raises(KeyboardInterrupt):
         lamina.merge(recipe(tmp_path, SHALLOW), tmp_path / "out", fetching=stop)
     assert not (tmp_path / "out").exists()
+    assert lamina.plan(recipe(tmp_path, SHALLOW)).bytes_to_fetch < before
     lamina.merge(recipe(tmp_path, SHALLOW), tmp_path / "out")
 
 
