@@ -126,7 +126,7 @@ class Checkpoint:
         """
         digest = xxhash.xxh3_128()
         chosen = sorted(set(self.specs if names is None else names))
-        for name in chosen[:: max(1, len(chosen) // MAX_SAMPLES)]:
+        for name in chosen[:: max(1, -(-len(chosen) // MAX_SAMPLES))]:
             nbytes = self.specs[name].nbytes
             buffer = bytearray(min(nbytes, SAMPLE_BYTES))
             self.read_into(name, (nbytes - len(buffer)) // 2, memoryview(buffer))
