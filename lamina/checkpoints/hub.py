@@ -18,7 +18,16 @@ from pathlib import Path
 from threading import Event
 
 from lamina.checkpoints.checkpoint import FetchProgress, ModelFiles, each_header
-from lamina.checkpoints.files import PartFile, free_bytes, link_or_move, names_in, read_all, replace_file, size_of
+from lamina.checkpoints.files import (
+    PartFile,
+    exists,
+    free_bytes,
+    link_or_move,
+    names_in,
+    read_all,
+    replace_file,
+    size_of,
+)
 from lamina.checkpoints.hub_client import PAUSE, Blob, HubClient, HubOptions
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, header_length, open_safetensors, parse_header
@@ -103,7 +112,7 @@ class _HubFiles:
                 pool.shutdown(cancel_futures=True)
 
     def _is_here(self, name: str) -> bool:
-        return (self.folder / name).exists()
+        return exists(self.folder / name)
 
     def _parsed(self, name: str) -> dict[str, Entry]:
         if self._is_here(name):
@@ -131,7 +140,7 @@ class _HubFiles:
         blob = self._listing.files[name]
         stored = self._hub.blob(blob)
         with self._hub.lock(blob):  # another process may be fetching the same
-            if not stored.exists():
+            if not exists(stored):
                 self._download(name, blob, stored, progress, stop)
             link_or_move(stored, self.folder / name)
 
@@ -197,7 +206,7 @@ def _resolved(hub: HubClient) -> Listing:
                 raise
             unreachable = error
     commit = hub.revision if hub.is_commit else hub.ref()
-    if commit and (hub.snapshot(commit) / "config.json").exists():
+    if commit and exists(hub.snapshot(commit) / "config.json"):
         found = _remembered(hub, commit) or _of_snapshot(hub, commit)
         if unreachable and not hub.is_commit:
             found.note = f"the Hub does not answer: {hub.label} is the commit {commit[:12]} that the cache has."
@@ -229,7 +238,7 @@ def _are_safe(commit: str, files: Mapping[str, Blob]) -> bool:
 
 def _is_complete(snapshot: Path) -> bool:
     """True when all that a merge may want of a commit is in the cache, as far as its own files tell."""
-    if not (snapshot / "config.json").exists():
+    if not exists(snapshot / "config.json"):
         return False
     names = names_in(snapshot)
     try:

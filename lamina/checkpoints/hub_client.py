@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lamina.checkpoints.files import PartFile, read_all, replace_file, size_of
+from lamina.checkpoints.files import PartFile, exists, read_all, replace_file, size_of
 from lamina.errors import CheckpointError, FetchFailed, LaminaError
 from lamina.version import VERSION
 
@@ -79,9 +79,9 @@ class HubClient:
 
     def arrived(self, blob: Blob) -> int:
         """Bytes of the blob that are here already."""
-        if self.blob(blob).exists():
+        if exists(self.blob(blob)):
             return blob.size
-        return min(size_of(self.part_of(blob)), blob.size) if self.part_of(blob).exists() else 0
+        return min(size_of(self.part_of(blob)), blob.size) if exists(self.part_of(blob)) else 0
 
     def ref(self) -> str | None:
         """The commit that a branch or tag was when it was last asked for."""

@@ -23,7 +23,7 @@ from lamina.checkpoints.files import (
     write_file,
 )
 from lamina.checkpoints.layout import INDEX_NAME, Layout
-from lamina.errors import OutputError
+from lamina.errors import OutputError, WriteFailed
 from lamina.wording import in_bytes
 
 MADE_BY = "lamina.json"  # written by every merge; tells what plan a folder was made by
@@ -38,14 +38,16 @@ def made_by(out: Path) -> Mapping[str, Any]:
     """What `lamina.json` in a folder says; empty where there is none or it is not ours."""
     try:
         content = json.loads((out / MADE_BY).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def damage(folder: Path) -> list[str]:
     """Files that `lamina.json` lists and that are missing from the folder or have another size."""
-    sizes = made_by(folder).get("files", {})
+    sizes = made_by(folder).get("files")
+    if not isinstance(sizes, dict):
+        return [MADE_BY]
     paths = [(folder / name, size) for name, size in sizes.items()]
     return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
 
@@ -83,14 +85,23 @@ class CheckpointWriter:
     def __init__(self, layout: Layout, out: Path) -> None:
         self._layout, self._out = layout, out
         self._staging = staging_of(out)
-        make_folder(self._staging)
-        self._lock = FolderLock(self._staging / "lock", str(out))
         self._content, self._replaced = self._staging / "content", self._staging / "replaced"
-        self._clear_up()
-        make_folder(self._content)
-        self._files = [OutputFile(self._content / shard.file_name, shard.size) for shard in layout.shards]
-        for file, shard in zip(self._files, layout.shards, strict=True):
-            file.write_at(memoryview(shard.header), 0)
+        self._files: list[OutputFile] = []
+        make_folder(self._staging)
+        try:
+            self._lock = FolderLock(self._staging / "lock", str(out))
+        except WriteFailed:
+            remove_folder(self._staging)
+            raise
+        try:
+            self._clear_up()
+            make_folder(self._content)
+            for shard in layout.shards:
+                self._files.append(OutputFile(self._content / shard.file_name, shard.size))
+                self._files[-1].write_at(memoryview(shard.header), 0)
+        except BaseException:
+            self._leave()
+            raise
 
     def put(self, name: str, first_byte: int, block: memoryview) -> None:
         """Some bytes of a tensor, from its byte `first_byte` on."""
@@ -122,6 +133,9 @@ class CheckpointWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         for file in self._files:
             file.abandon()
         self._restore()

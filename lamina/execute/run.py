@@ -19,7 +19,7 @@ from lamina.expressions.compute import Workspace, compute
 from lamina.expressions.nodes import Read
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.plans.plan import Job, Plan
-from lamina.tensor_spec import block_rows
+from lamina.tensor_spec import blocks_of
 
 STRETCH_BLOCKS = 16  # blocks of one tensor that a worker takes at once
 
@@ -58,7 +58,7 @@ def run(
     """
     stretches: queue.SimpleQueue[tuple[Job, Sequence[tuple[int, int]]]] = queue.SimpleQueue()
     for job in plan.jobs:
-        blocks = block_rows(job.expr.spec.shape)
+        blocks = blocks_of(job.expr.spec)
         for first in range(0, len(blocks), STRETCH_BLOCKS):
             stretches.put((job, blocks[first : first + STRETCH_BLOCKS]))
     report, failures, stop = Report(), [], threading.Event()

@@ -86,7 +86,7 @@ def _as_float(value: object) -> float | None:
     if isinstance(value, bool | int | float | str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return number if math.isfinite(number) else None
     return None

@@ -6,6 +6,7 @@ kernel, and a plan knows every coefficient before a tensor is read. Knows no fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,9 +48,15 @@ class MergeMethod:
         return (self.function.__doc__ or "").strip().splitlines()[0]
 
     def coefficients(self, values: Mapping[str, Value | tuple[Value, ...]]) -> tuple[float, ...]:
-        """One factor a model. Raises UndefinedMerge where the formula divides by zero."""
+        """One factor a model. Raises UndefinedMerge where the formula divides by zero or runs out of numbers."""
         arguments = {_argument(name): value for name, value in values.items()}
-        return tuple(self.function(**arguments))
+        try:
+            factors = tuple(self.function(**arguments))
+        except OverflowError as error:
+            raise UndefinedMerge("the weights are too large to be added up") from error
+        if not all(map(math.isfinite, factors)):
+            raise UndefinedMerge("the weights are too large, or their sum is too small to divide by")
+        return factors
 
 
 METHODS: dict[str, MergeMethod] = {}

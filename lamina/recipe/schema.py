@@ -5,9 +5,11 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 
 from __future__ import annotations
 
+import math
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
 from lamina.recipe.settings import Setting, parse_setting
@@ -35,20 +37,30 @@ def _ref_part(raw: Any) -> AdapterRef:
         ref = parse_model_ref(raw)
         return AdapterRef(ref.path, ref.revision)
     if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
+        if raw.get("revision") is not None and not isinstance(raw["revision"], str):
+            raise ValueError("a revision is text: the name of a branch or tag, or a commit")
         return AdapterRef(raw["path"], raw.get("revision"))
     raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
+
+
+_OTHER_NAMES = {
+    "bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16", "fp32": "float32", "f32": "float32",
+    "float": "float32", "fp64": "float64", "double": "float64",
+}  # fmt: skip
 
 
 def _dtype(raw: Any) -> DType:
     name = str(raw).removeprefix("torch.")
     if name not in FLOAT_DTYPES:
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in; valid are {', '.join(FLOAT_DTYPES)}")
+        meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
+        hint = f"; did you mean `{meant}`" if meant else ""
+        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in, as {', '.join(FLOAT_DTYPES)} are{hint}")
     return FLOAT_DTYPES[name]
 
 
 def _range(raw: Any) -> tuple[int, int]:
     numbers = list(raw) if isinstance(raw, list | tuple) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) and n == int(n) for n in numbers):
+    if len(numbers) != 2 or not all(isinstance(n, int | float) and math.isfinite(n) and n == int(n) for n in numbers):
         raise ValueError(f"a layer_range is `[start, end]`, the end not included; this is `{raw}`")
     return int(numbers[0]), int(numbers[1])
 
@@ -106,6 +118,20 @@ class WeightedModel(_Level):
     weight: AnySetting | None = None
 
 
+class OutputModule(_Level):
+    """One entry of `modules`: a part of a model (its text decoder, say), made as a recipe of its own."""
+
+    models: list[InputModel] | None = Field(default=None, min_length=1)
+    slices: list[OutputSlice] | None = Field(default=None, min_length=1)
+    parameters: Parameters = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> OutputModule:
+        if (self.models is None) == (self.slices is None):
+            raise ValueError("a module has either `models` or `slices`")
+        return self
+
+
 def _end(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [{"model": raw}]
 
@@ -120,7 +146,7 @@ class RecipeSchema(_Level):
     models: list[InputModel] | None = Field(default=None, min_length=1)
     slices: list[OutputSlice] | None = Field(default=None, min_length=1)
     stack: list[StackEntry] | None = Field(default=None, min_length=1)
-    modules: dict[str, Any] | None = None
+    modules: dict[str, OutputModule] | None = None
     base_model: Ref | None = None
     parameters: Parameters = {}
     dtype: StorageDType | None = None
