@@ -123,12 +123,14 @@ class PartFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        self.size = self._file.tell()
+        self._file = path.open("ab", buffering=0)  # what has arrived outlives the process
+        self.size = self._file.seek(0, os.SEEK_END)
 
     def append(self, data: bytes) -> None:
-        self._file.write(data)
-        self.size += len(data)
+        while data:
+            written = self._file.write(data)
+            self.size += written
+            data = data[written:]
 
     def restart(self) -> None:
         """Forget what is there."""
@@ -137,13 +139,11 @@ class PartFile:
 
     def content(self) -> Iterator[bytes]:
         """All that is there, in pieces."""
-        self._file.flush()
         with self.path.open("rb") as file:
             while piece := file.read(1 << 20):
                 yield piece
 
     def publish(self, path: Path) -> None:
-        self._file.flush()
         os.fsync(self._file.fileno())
         self.close()
         self.path.replace(path)

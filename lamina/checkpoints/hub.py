@@ -139,7 +139,7 @@ class _HubFiles:
         self._hub.go_online(name)
         blob = self._listing.files[name]
         stored = self._hub.blob(blob)
-        with self._hub.lock(blob):  # another process may be fetching the same
+        with self._hub.lock(blob, stop):  # another process may be fetching the same
             if not exists(stored):
                 self._download(name, blob, stored, progress, stop)
             link_or_move(stored, self.folder / name)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 from lamina.checkpoints.files import PartFile, exists, read_all, replace_file, size_of
@@ -86,7 +87,7 @@ class HubClient:
     def ref(self) -> str | None:
         """The commit that a branch or tag was when it was last asked for."""
         path = self._ref_path()
-        commit = read_all(path).decode(errors="replace").strip() if path.is_file() else ""
+        commit = read_all(path).decode(errors="replace").strip() if exists(path) else ""
         return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
     def remember_ref(self, commit: str) -> None:
@@ -98,11 +99,18 @@ class HubClient:
         return self._storage / "refs" / self.revision
 
     @contextmanager
-    def lock(self, blob: Blob) -> Iterator[None]:
+    def lock(self, blob: Blob, stop: Event) -> Iterator[None]:
         """Held by the one process, of whatever program, that fetches this blob."""
         path = self.cache / ".locks" / self._storage.name / f"{blob.digest}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._utils.WeakFileLock(path):
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(self._utils.WeakFileLock(path, timeout=0.5))
+                    break
+                except TimeoutError:
+                    if stop.is_set():
+                        raise FetchFailed(f"{self.label}: stopped while another process was fetching.") from None
             yield
 
     # requests

@@ -75,6 +75,7 @@ class Faults:
     short: dict[str, list[int]] = field(default_factory=dict)  # a whole answer, of so many bytes only
     status: dict[str, list[int]] = field(default_factory=dict)
     delay: dict[str, float] = field(default_factory=dict)  # seconds before the answer, every time
+    stall_after: dict[str, list[int]] = field(default_factory=dict)  # so many bytes come, and no more
     corrupt: set[str] = field(default_factory=set)  # one byte is another one
     no_ranges: bool = False
     no_blobs: bool = False  # the listing has names alone
@@ -91,6 +92,7 @@ class HubServer:
         self.sent: list[tuple[str, int, int]] = []  # file name, first byte, number of bytes
         self._account = threading.Lock()
         self._stopped = False
+        self.stalled = threading.Event()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -247,7 +249,8 @@ class HubServer:
             if first > last:
                 return _send(http, 416, {"Content-Range": f"bytes */{content.size}"}, b"")
             status, headers["Content-Range"] = 206, f"bytes {first}-{last}/{content.size}"
-        stop_at = first + (_next(self.faults.cut_after, name) or last + 1 - first)
+        stall = _next(self.faults.stall_after, name)
+        stop_at = first + (stall or _next(self.faults.cut_after, name) or last + 1 - first)
         if limit := _next(self.faults.short, name):
             last = min(last, first + limit - 1)
         http.send_response(status)
@@ -265,6 +268,9 @@ class HubServer:
             http.wfile.write(piece)
             if start + len(piece) >= stop_at and stop_at <= last:
                 http.wfile.flush()
+                if stall:
+                    self.stalled.set()
+                    time.sleep(30)
                 http.close_connection = True
                 return None
         return None

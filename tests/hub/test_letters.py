@@ -235,15 +235,18 @@ def test_every_model_at_fault_is_told_in_one_go(tmp_path: Path) -> None:
 # The command line, set up as people set it up
 
 
-def command(server: HubServer, tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    found = {
+def environment(server: HubServer, tmp_path: Path) -> dict[str, str]:
+    others = {
         name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()
     }
-    found |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT), **environment}
+    return others | {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
+
+
+def command(server: HubServer, tmp_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lamina", *arguments],
         cwd=tmp_path,
-        env=found,
+        env=environment(server, tmp_path) | more,
         capture_output=True,
         text=True,
         timeout=60,
@@ -254,10 +257,34 @@ def test_the_command_line_merges_from_the_hub(m: HubServer, tmp_path: Path) -> N
     (tmp_path / "recipe.yml").write_text("stack: [{model: org/m, layers: 0-1}]")
     run = command(m, tmp_path, "merge", "recipe.yml", "out")
     assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
     m.stop()
     run = command(m, tmp_path, "merge", "recipe.yml", "out", HF_HUB_OFFLINE="1")
     assert run.returncode == 0, run.stderr
     assert "already there" in run.stdout
+
+
+def test_a_process_that_was_killed_left_what_had_arrived(m: HubServer, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yml").write_text("stack: [{model: org/m, layers: 0-1}]")
+    shard = "model-00002-of-00002.safetensors"
+    assert command(m, tmp_path, "plan", "recipe.yml").returncode == 0
+    m.forget()
+    m.faults.stall_after = {shard: [700]}
+    arguments = [sys.executable, "-m", "lamina", "merge", "recipe.yml", "out"]
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment(m, tmp_path) | {"HF_HUB_DOWNLOAD_TIMEOUT": "60"}
+    )
+    assert m.stalled.wait(20)
+    parts = tmp_path / "hf" / "hub" / "models--org--m" / "blobs"
+    while not any(path.stat().st_size == 700 for path in parts.glob("*.incomplete")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    run = command(m, tmp_path, "merge", "recipe.yml", "out")
+    assert run.returncode == 0, run.stderr
+    assert m.bytes_sent(shard) == (folder / shard).stat().st_size
+    assert f"bytes=700-{(folder / shard).stat().st_size - 1}" in [each.range for each in m.requests]
 
 
 def test_the_command_line_tells_without_a_traceback(m: HubServer, tmp_path: Path) -> None:
@@ -279,6 +306,6 @@ def test_local_models_are_planned_without_importing_what_asks_the_hub(folder: Pa
         "import sys, lamina; lamina.merge('recipe.yml', 'out'); "
         "assert not {'huggingface_hub', 'httpx', 'httpx2'} & set(sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    found = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, env=found, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
