@@ -1,7 +1,7 @@
 """A server on loopback that speaks as much of the Hub's protocol as reading models needs, and keeps account of it.
 
 Small files are answered at once, large ones (weights, tokenizer.json) by a redirect to a second server on
-another port, as the Hub redirects to its CDN. Knows nothing of Lamina.
+another host name and port, as the Hub redirects to its CDN. Knows nothing of Lamina.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class HubServer:
         headers |= {
             "X-Linked-ETag": f'"{content.digest}"',
             "X-Linked-Size": str(content.size),
-            "Location": f"http://127.0.0.1:{self._cdn.server_port}/{content.digest}/{file}",
+            "Location": f"http://localhost:{self._cdn.server_port}/{content.digest}/{file}",
         }
         return _send(http, 302, headers, b"")
 
