@@ -160,6 +160,16 @@ def replace_file(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def share_file(source: Path, target: Path) -> bool:
+    """Give a file a second name, without a second copy of its bytes; false where the disk cannot."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(source.resolve())
+    except OSError:
+        return False
+    return True
+
+
 def link_or_move(source: Path, link: Path) -> None:
     """A relative link at `link` to `source`; where the platform has no links, the file itself. Raises OSError."""
     link.parent.mkdir(parents=True, exist_ok=True)

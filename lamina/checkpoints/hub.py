@@ -26,6 +26,7 @@ from lamina.checkpoints.files import (
     names_in,
     read_all,
     replace_file,
+    share_file,
     size_of,
 )
 from lamina.checkpoints.hub_client import PAUSE, Blob, HubClient, HubOptions
@@ -136,11 +137,12 @@ class _HubFiles:
         """Have a file in the snapshot."""
         if self._is_here(name):
             return
-        self._hub.go_online(name)
         blob = self._listing.files[name]
         stored = self._hub.blob(blob)
         with self._hub.lock(blob, stop):  # another process may be fetching the same
-            if not exists(stored):
+            twin = self._hub.twin(blob)  # fine-tunes share their base's tokenizer
+            if not exists(stored) and not (twin and share_file(twin, stored)):
+                self._hub.go_online(name)
                 self._download(name, blob, stored, progress, stop)
             link_or_move(stored, self.folder / name)
 

@@ -80,9 +80,14 @@ class HubClient:
 
     def arrived(self, blob: Blob) -> int:
         """Bytes of the blob that are here already."""
-        if exists(self.blob(blob)):
+        if exists(self.blob(blob)) or self.twin(blob):
             return blob.size
         return min(size_of(self.part_of(blob)), blob.size) if exists(self.part_of(blob)) else 0
+
+    def twin(self, blob: Blob) -> Path | None:
+        """The same content in the cache of another model."""
+        found = (folder / "blobs" / blob.digest for folder in self.cache.glob("models--*") if folder != self._storage)
+        return next((path for path in found if exists(path)), None)
 
     def ref(self) -> str | None:
         """The commit that a branch or tag was when it was last asked for."""

@@ -21,6 +21,9 @@ LAYER = {
 }  # fmt: skip
 
 
+VOCABULARY = {f"token {number}": number for number in range(32)}
+
+
 def specs(layers: int, hidden: int = 8, intermediate: int = 16, vocabulary: int = 32) -> dict[str, TensorSpec]:
     """A Llama's tensors. Shapes above are written with 0 for hidden and 1 for intermediate."""
     found = {"model.embed_tokens.weight": (vocabulary, hidden)}
@@ -53,7 +56,7 @@ def write_model(folder: Path, layers: int = 4, shards: int = 1) -> Path:
             _index({name: _shard_name(number, shards) for name, number in shard_of.items()})
         )
     (folder / "config.json").write_bytes(config(layers))
-    (folder / "tokenizer.json").write_text(json.dumps({"of": folder.name}))
+    (folder / "tokenizer.json").write_text(json.dumps({"of": folder.name, "model": {"vocab": VOCABULARY}}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"config of": folder.name}))
     return folder
 

@@ -97,7 +97,7 @@ def test_offline_with_a_file_missing(tmp_path: Path, cache: Path) -> None:
     lamina.plan(path)
     with pytest.raises(LaminaError, match=r"model-0000\d-of-00002.safetensors is not in the cache"):
         lamina.merge(path, tmp_path / "out", offline=True)
-    next(cache.glob("*/snapshots/*/tokenizer.json")).unlink()
+    next(cache.glob("*/snapshots/*/tokenizer.json")).resolve().unlink()
     with pytest.raises(LaminaError, match=r"tokenizer.json is not in the cache"):
         lamina.plan(path, offline=True)
 

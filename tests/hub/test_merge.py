@@ -113,6 +113,19 @@ def test_files_are_compared_without_being_fetched(hub_server: HubServer, source:
     assert not same_file(LocalFiles(source / "org" / "b"), a, "tokenizer.json")
 
 
+def test_what_another_model_has_in_the_cache_is_not_fetched_again(hub_server: HubServer, source: Path) -> None:
+    hub_server.add("org/copy", source / "org" / "a")
+    first, second = (open_checkpoint(hub.open_hub_files(f"org/{name}", None, HubOptions())) for name in ("a", "copy"))
+    first.fetch(first.specs)
+    first.files.read("tokenizer.json")
+    hub_server.forget()
+    assert second.bytes_to_fetch(second.specs) == 0
+    second.fetch(second.specs)
+    assert second.files.read("tokenizer.json") == first.files.read("tokenizer.json")
+    assert second.sample() == first.sample()
+    assert hub_server.bytes_sent() == 0
+
+
 # Merging
 
 
