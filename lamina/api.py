@@ -10,11 +10,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from lamina.checkpoints.checkpoint import Checkpoint
+from lamina.checkpoints.checkpoint import Checkpoint, FetchProgress
 from lamina.checkpoints.files import free_bytes
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
-from lamina.errors import CheckpointError, OutputError
+from lamina.errors import OutputError
 from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
@@ -102,6 +103,7 @@ def merge(
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
+    fetching: FetchProgress = lambda _file, _nbytes: None,
     progress: Progress = lambda _name, _nbytes: None,
     **options: Unpack[Options],
 ) -> Result:
@@ -110,6 +112,7 @@ def merge(
     `memory` bounds the whole process and `shard_size` the files, in bytes. The bytes of the tensors depend
     on neither, nor on `workers` (default: the machine's cores). What the same plan made before is left as it
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
+    What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
     started, out = time.monotonic(), Path(out)
@@ -118,13 +121,16 @@ def merge(
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
-        check_output(out, _disk_needed(found, layout), planned.precious)
+        check_output(out, _disk_needed(found, layout), planned.precious, beside=planned.to_fetch)
         already_there = not force and _is_there(out, found)
+        if not already_there:
+            on_plan(found)
+        for name, checkpoint in checkpoints.items():
+            checkpoint.fetch(found.reads_of(name), fetching)
         provenance = _provenance(found, checkpoints)
         if already_there:
             _check_unchanged(out, provenance)
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        on_plan(found)
         with CheckpointWriter(layout, out) as sink:
             report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
             for file in found.files:
@@ -161,7 +167,7 @@ def forecast(
     refusal, already_there = None, False
     if out is not None:
         try:
-            check_output(folder, needed, planned.precious)
+            check_output(folder, needed, planned.precious, beside=planned.to_fetch)
             already_there = not force and _is_there(folder, planned.plan)
         except OutputError as error:
             refusal = error
@@ -241,6 +247,11 @@ class _Planned:
         file = Path(self.recipe.file)
         return [*([file] if file.exists() else []), *(each.folder for each in self.checkpoints.values())]
 
+    @property
+    def to_fetch(self) -> list[tuple[Path, int]]:
+        """What is still to be fetched from the Hub: the folder that gets it, and how many bytes."""
+        return [(self.checkpoints[source.name].folder, source.bytes_to_fetch) for source in self.plan.inputs]
+
     def close(self) -> None:
         for checkpoint in self.checkpoints.values():
             checkpoint.close()
@@ -249,11 +260,12 @@ class _Planned:
 def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
     """Read a recipe, open its models, plan it."""
     recipe = load_recipe(source, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
+    hub = HubOptions(_path(options.get("cache_dir")), options.get("token"), options.get("offline", False))
     opened: dict[ModelRef, PlainModel] = {}
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(str(ref), folder_of(ref, recipe.folder))
+            opened[ref] = open_model(ref, recipe.folder, hub)
         return opened[ref]
 
     found = plan_merge(
@@ -271,26 +283,12 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
     return _Planned(found if files is found.files else replace(found, files=files), recipe, opened)
 
 
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
 def _disk_needed(found: Plan, layout: Layout) -> int:
     return layout.size + sum(len(file.content) for file in found.files)
-
-
-def folder_of(ref: ModelRef, beside: Path) -> Path:
-    """The folder that a recipe means: looked for beside the recipe, then in the working directory.
-
-    Raises CheckpointError where it is in neither.
-    """
-    path = Path(ref.path).expanduser()
-    for folder in dict.fromkeys((beside / path, path)):
-        if folder.is_dir():
-            return folder
-    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    advice = ""
-    if ref.path.count("/") == 1 and not path.is_absolute():
-        advice = (
-            f" Models of the Hub are not fetched yet: `hf download {ref.path} --local-dir {ref.path}` brings it here."
-        )
-    raise CheckpointError(f"there is no folder {looked}.{advice}")
 
 
 def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
@@ -299,11 +297,19 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str,
         {
             "model": source.name.rstrip("/").rpartition("/")[2],
             "headers": source.fingerprint,
-            "sample": checkpoints[source.name].sample(),
+            "sample": checkpoints[source.name].sample(found.reads_of(source.name)),
         }
         for source in found.inputs
     ]
-    return {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
+    commits = {source.name: source.commit for source in found.inputs if source.commit}
+    return {
+        "lamina": VERSION,
+        "plan": found.digest,
+        "method": found.method,
+        "seed": found.seed,
+        "inputs": models,
+        **({"commits": commits} if commits else {}),
+    }
 
 
 def _is_there(out: Path, found: Plan) -> bool:

@@ -6,6 +6,7 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that should agree between models differ               (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
@@ -127,6 +128,12 @@ class MissingExtra(LaminaError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
+
+
+class FetchFailed(LaminaError):
+    """A model's weights could not be fetched from the Hub. What has arrived is kept."""
+
+    code = "fetch"
 
 
 class InputChanged(LaminaError):

@@ -116,12 +116,12 @@ def merge_and_tell(
             click.echo("\n".join([*table(plan), ""]))
         if notices and not quiet:
             show_notices(plan.notices, err=True)
-        line.start(sum(spec.nbytes for spec in plan.specs.values()))
+        line.start(plan.bytes_to_fetch + sum(spec.nbytes for spec in plan.specs.values()))
 
     try:
         result = api.merge(
             recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force,
-            on_plan=on_plan, progress=line.advance, **(options or api.Options()),
+            on_plan=on_plan, fetching=line.advance, progress=line.advance, **(options or api.Options()),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(

@@ -92,16 +92,25 @@ def plan_merge(
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, findings)
+    for model in models.values():
+        if model.checkpoint.files.note:
+            findings.notice("hub", model.checkpoint.files.note)
     return Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
         jobs=jobs.all,
         files=files,
-        inputs=tuple(Input(model.name, model.checkpoint.fingerprint) for model in models.values()),
+        inputs=tuple(_input(model, jobs) for model in models.values()),
         notices=tuple(findings.notices),
         dropped=dropped,
         seed=seed,
     )
+
+
+def _input(model: PlainModel, jobs: Jobs) -> Input:
+    checkpoint = model.checkpoint
+    names = (read.name for job in jobs.all for read in reads(job.expr) if read.model == model.name)
+    return Input(model.name, checkpoint.fingerprint, checkpoint.files.commit, checkpoint.bytes_to_fetch(names))
 
 
 def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:

@@ -180,7 +180,7 @@ def _has_own_words(recipe: Recipe) -> bool:
 
 def _card(request: Request, recipe_name: str) -> str:
     refs = list(request.models)
-    hub_ids = [ref.path for ref in refs if _is_hub_id(ref)]
+    hub_ids = [ref.path for ref in refs if ref.is_hub_id]
     head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
     head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
     method = request.method
@@ -192,11 +192,6 @@ def _card(request: Request, recipe_name: str) -> str:
         f"{request.depth} layers, from:\n\n{names}\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
     )
-
-
-def _is_hub_id(ref: ModelRef) -> bool:
-    """True for `org/name`, which is how a model is called on the Hub."""
-    return ref.path.count("/") == 1 and not ref.path.startswith(("/", ".", "~"))
 
 
 def _shown(ref: ModelRef) -> str:

@@ -321,7 +321,7 @@ class _Maker:
         if parameter.default is None:
             who = source.way if source is not None else place.entry.way
             of = f" of `{source.ref}`" if source is not None else ""
-            form = missing_form(parameter, settings)
+            form = missing_form(parameter, [setting for setting, _ in settings])
             message = f"{place.method.name} needs `{parameter.name}`{of} for {tensor}: {form}."
             if who == ("base_model",):
                 message += (

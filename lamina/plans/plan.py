@@ -26,10 +26,16 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Input:
-    """A model that is read. `name` is how the recipe calls it; `fingerprint` covers names, dtypes, shapes."""
+    """A model that is read. `name` is how the recipe calls it; `fingerprint` covers names, dtypes, shapes.
+
+    Of a model on the Hub, `commit` is what its revision was when it was planned, and `bytes_to_fetch` what was
+    not here yet of the files that the plan reads.
+    """
 
     name: str
     fingerprint: str
+    commit: str | None = None
+    bytes_to_fetch: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,16 @@ class Plan:
     def parameters(self) -> int:
         """Number of elements of the output."""
         return sum(job.expr.spec.count for job in self.jobs)
+
+    def reads_of(self, model: str) -> list[str]:
+        """Names of the model's tensors that are read, each once."""
+        found = (read for job in self.jobs for read in reads(job.expr))
+        return list(dict.fromkeys(read.name for read in found if read.model == model))
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Bytes that a merge fetches from the Hub before it starts, as far as they were not here yet."""
+        return sum(source.bytes_to_fetch for source in self.inputs)
 
     @property
     def bytes_read(self) -> int:
