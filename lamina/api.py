@@ -17,7 +17,7 @@ from lamina.errors import OutputError
 from lamina.execute.memory import peak_memory, workers_that_fit
 from lamina.execute.run import Progress, run
 from lamina.model_ref import ModelRef
-from lamina.models.plain import PlainModel, open_model
+from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
 from lamina.planners.request import Findings
 from lamina.plans.plan import Plan
@@ -113,7 +113,7 @@ def _planned(recipe: Recipe, hub: HubOptions) -> tuple[Plan, Mapping[ModelRef, P
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(ref, recipe.folder, hub)
+            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub))
         return opened[ref]
 
     return plan_merge(recipe, open_once), opened
