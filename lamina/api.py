@@ -20,7 +20,7 @@ from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fi
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef
-from lamina.models.plain import PlainModel, open_model
+from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
 from lamina.planners.origins import explanation
 from lamina.planners.request import Findings
@@ -265,7 +265,7 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(ref, recipe.folder, hub)
+            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub))
         return opened[ref]
 
     found = plan_merge(

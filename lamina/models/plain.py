@@ -42,18 +42,19 @@ class PlainModel:
         return Read(self.name, name, self.checkpoint.specs[name])
 
 
-def open_model(ref: ModelRef, beside: Path, hub: HubOptions) -> PlainModel:
-    """Open the model that a recipe in the folder `beside` means: config.json and headers.
+def open_model(name: str, source: Path | ModelFiles) -> PlainModel:
+    """Open a model: config.json and headers. Raises CheckpointError where it cannot be trusted."""
+    checkpoint = open_checkpoint(source)
+    files = checkpoint.files
+    return PlainModel(name, checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
+
+
+def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
+    """The files of the model that a recipe in the folder `beside` means.
 
     A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
-    CheckpointError where there is none of them, or where it cannot be trusted.
+    CheckpointError where there is none of them.
     """
-    files = _files(ref, beside, hub)
-    checkpoint = open_checkpoint(files)
-    return PlainModel(str(ref), checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
-
-
-def _files(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     path = Path(ref.path).expanduser()
     for folder in dict.fromkeys((beside / path, path)):
         if folder.is_dir():
