@@ -1,6 +1,6 @@
 """The mistakes: the Markdown pages beside this file, read as data, and the models that their recipes name.
 
-A mistake is a heading, optionally flags in backquotes (or `needs METHOD`), a recipe, and a list with one line a problem:
+A mistake is a heading, optionally flags in backquotes (or `needs METHOD`), a recipe, and a list, one line a problem:
 `line:column code suggestion` (0:0 where no line applies; no suggestion where there is none to make).
 
     python -m tests.mistakes.pages [WORD]    prints every recipe, or those with WORD, and the letters it gets
