@@ -29,7 +29,7 @@ from lamina.planners.notices import (
 )
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
-from lamina.planners.slices import Jobs, jobs_of
+from lamina.planners.slices import Jobs, Trace, jobs_of
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies, place_of_wish
 from lamina.plans.plan import Dropped, Input, Notice, Plan
 from lamina.recipe.load import Recipe
@@ -40,9 +40,20 @@ from lamina.recipe.text import KEY, Way
 OpenModel = Callable[[ModelRef], PlainModel]
 
 
-def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
-    """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place."""
-    findings = Findings(recipe, list(recipe.problems))
+def plan_merge(
+    recipe: Recipe,
+    open_model: OpenModel,
+    *,
+    seed: int = 0,
+    unlike_models: bool = False,
+    trace: Trace | None = None,
+) -> Plan:
+    """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place.
+
+    `unlike_models` lets models be merged whose configs say that they compute differently, if their tensors
+    have equal shapes. `trace` watches the making of one tensor.
+    """
+    findings = Findings(recipe, list(recipe.problems), unlike_models=unlike_models)
     for slip in recipe.slips:
         findings.notices.append(Notice(slip.code, slip.message, slip.place))
     method = _method(recipe, findings)
@@ -62,7 +73,7 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
         raise RecipeError(findings.problems)
     request = Request(recipe, method, models, donor, sound, parameters)
     check_one_family(request, findings)
-    jobs = jobs_of(request, findings)
+    jobs = jobs_of(request, findings, trace)
     dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
     check_vocabularies(request, jobs.all, findings)
     files = side_files(request, jobs, findings)
@@ -81,16 +92,25 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, findings)
+    for model in models.values():
+        if model.checkpoint.files.note:
+            findings.notice("hub", model.checkpoint.files.note)
     return Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
         jobs=jobs.all,
         files=files,
-        inputs=tuple(Input(model.name, model.checkpoint.fingerprint) for model in models.values()),
+        inputs=tuple(_input(model, jobs) for model in models.values()),
         notices=tuple(findings.notices),
         dropped=dropped,
         seed=seed,
     )
+
+
+def _input(model: PlainModel, jobs: Jobs) -> Input:
+    checkpoint = model.checkpoint
+    names = (read.name for job in jobs.all for read in reads(job.expr) if read.model == model.name)
+    return Input(model.name, checkpoint.fingerprint, checkpoint.files.commit, checkpoint.bytes_to_fetch(names))
 
 
 def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:

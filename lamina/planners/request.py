@@ -29,6 +29,7 @@ class Findings:
     recipe: Recipe
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    unlike_models: bool = False  # models whose configs disagree are worth a notice and no fault
     _told: set[tuple[str, Way]] = field(default_factory=set)
 
     def fault(self, code: str, message: str, way: Way, suggestion: str = "") -> None:

@@ -54,12 +54,14 @@ _LEVELS: dict[type[BaseModel], str] = {
 class Recipe:
     """What the user asked for: the values, the text they come from, and where in it each stands.
 
+    `text` has the changes of `--set` in it, `written` has not: the places are places of that.
     `slips` are faults that the border lets pass: worth a notice. `incomplete` are the ways of slices from
     which an entry had to be left out (the empty way: of the whole recipe).
     """
 
     file: str
     text: str
+    written: str
     schema: RecipeSchema
     places: Mapping[Way, tuple[int, int]]
     problems: tuple[Problem, ...] = ()
@@ -70,14 +72,22 @@ class Recipe:
 
     def problem(self, code: str, message: str, way: Way = (), suggestion: str = "") -> Problem:
         """A fault at a value, or at the nearest thing around it that the text shows."""
-        for changed, written in self.overrides.items():
-            if way[: len(changed)] == changed:
-                return Problem(code, message, file=f"--set {written}", suggestion=suggestion)
+        if (flag := self._flag_of(way)) is not None:
+            return Problem(code, message, file=flag, suggestion=suggestion)
         while way and way not in self.places:
             way = way[:-1]
         line, column = self.places.get(way, (0, 0))
-        excerpt = self.text.splitlines()[line - 1] if line else ""
-        return Problem(code, message, line, column, self.file, suggestion, excerpt)
+        return Problem(code, message, line, column, self.file, suggestion, _line(self.written, line))
+
+    def says(self, way: Way) -> bool:
+        """True when the text, or a `--set`, gives the value at this very place."""
+        return way in self.places or self._flag_of(way) is not None
+
+    def _flag_of(self, way: Way) -> str | None:
+        """The `--set` that gives a value, None where the text does."""
+        return next(
+            (f"--set {flag}" for changed, flag in self.overrides.items() if way[: len(changed)] == changed), None
+        )
 
     @property
     def folder(self) -> Path:
@@ -94,7 +104,8 @@ def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Se
     `set_values` are changes like `stack[1].at=8`. Raises RecipeError where nothing can be understood.
     """
     if isinstance(source, Recipe):
-        return source
+        changed = set_values or border != "normal"
+        return parse_recipe(source.text, source.file, border, set_values) if changed else source
     if isinstance(source, Mapping):
         return parse_recipe(yaml.safe_dump(dict(source), sort_keys=False), "recipe", border, set_values)
     if isinstance(source, str) and "\n" in source:
@@ -114,7 +125,7 @@ def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Se
 
     Raises RecipeError where nothing can be understood.
     """
-    document = read_yaml(text, file)
+    document, written = read_yaml(text, file), text
     overrides = _overrides(set_values)
     if overrides and isinstance(document.content, dict):
         document = _overridden(document, overrides)
@@ -122,7 +133,7 @@ def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Se
     if not isinstance(document.content, dict):
         form = Problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`", 1, 1, file)
         raise RecipeError(document.problems or [form])
-    blank = Recipe(file, text, RecipeSchema(), document.places, border=border, overrides=overrides)
+    blank = Recipe(file, text, written, RecipeSchema(), document.places, border=border, overrides=overrides)
     return _Draft(document, blank).recipe()
 
 
@@ -177,7 +188,7 @@ class _Draft:
         self._content = _without_empty(document.content)
         self._places = dict(document.places)
         self._blank = blank
-        self._problems = [replace(problem, excerpt=_line(blank.text, problem.line)) for problem in document.problems]
+        self._problems = [replace(problem, excerpt=_line(blank.written, problem.line)) for problem in document.problems]
         self._slips: list[Problem] = []
         self._incomplete: set[Way] = set()
 
