@@ -184,8 +184,9 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         )
         return None
     if name not in METHODS:
-        meant = nearest(name, list(METHODS))
-        message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
+        spelled = name.lower().replace("-", "_")
+        meant = nearest(spelled, list(METHODS))
+        message = f"unknown method `{name}`.{did_you_mean(spelled, list(METHODS))}"
         findings.fault("unknown-method", message, ("merge_method",), meant or "")
         return METHODS[meant] if meant else None
     if schema.stack is not None and name not in ("linear", "passthrough"):

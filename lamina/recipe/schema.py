@@ -17,7 +17,7 @@ from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
 
 _PART_FORM = "{path: ..., revision: ...}"
-_MODEL_FORMS = f"a folder, `org/name`, or `{{model: {_PART_FORM}, lora: ...}}`"
+_MODEL_FORMS = f"a folder or `org/name`, or `{{model: {_PART_FORM}, lora: ...}}`"
 
 
 def _kind(raw: Any) -> str:

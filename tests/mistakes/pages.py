@@ -1,6 +1,6 @@
 """The mistakes: the Markdown pages beside this file, read as data, and the models that their recipes name.
 
-A mistake is a heading, optionally flags in backquotes, a recipe, and a list with one line a problem:
+A mistake is a heading, optionally flags in backquotes (or `needs METHOD`), a recipe, and a list, one line a problem:
 `line:column code suggestion` (0:0 where no line applies; no suggestion where there is none to make).
 
     python -m tests.mistakes.pages [WORD]    prints every recipe, or those with WORD, and the letters it gets
@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 
+import lamina
 from lamina.errors import RecipeError
-from lamina.models.plain import open_model
-from lamina.planners.merge import plan_merge
-from lamina.recipe.load import Border, load_recipe
+from lamina.recipe.load import Border
 from tests.acceptance.checkpoints import llama_config, llama_shapes, random_tensor, write_checkpoint, write_llama
 
 PAGES = Path(__file__).resolve().parent
@@ -76,8 +75,7 @@ def letters(mistake: Mistake, world: Path) -> RecipeError | None:
     border: Border = "strict" if "--strict" in flags else "lenient" if "--lenient" in flags else "normal"
     changes = [flags[place + 1] for place, flag in enumerate(flags) if flag == "--set"]
     try:
-        recipe = load_recipe(path, border=border, set_values=changes)
-        plan_merge(recipe, lambda ref: open_model(str(ref), world / ref.path))
+        lamina.plan(path, border=border, set_values=changes, offline=True)
     except RecipeError as error:
         return error
     return None

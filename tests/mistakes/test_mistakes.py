@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lamina.merge_methods import METHODS
+
 from .pages import Mistake, letters, mistakes, told, write_models
 
 MISTAKES = list(mistakes())
@@ -20,6 +22,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.title)
 def test_a_mistake_is_told_at_its_place_and_nothing_else_is(world: Path, mistake: Mistake) -> None:
+    if mistake.flags[:1] == ("needs",) and mistake.flags[1] not in METHODS:
+        pytest.skip(f"{mistake.flags[1]} is not built yet")
     error = letters(mistake, world)
     assert told(error) == mistake.expected, str(error)
 
