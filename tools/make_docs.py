@@ -69,7 +69,7 @@ def commands_page() -> str:
 FILES_INTRO = (
     "Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/`\n"
     "beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one leaves it to the\n"
-    "next run of the same command."
+    "next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
 )
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "

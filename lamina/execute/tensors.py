@@ -25,6 +25,10 @@ _COPIED: dict[str, type[Any]] = {
 class Model(Source, Protocol):
     """An open input model, which can be let go of."""
 
+    def fetch(self, names: Iterable[str], /) -> None:
+        """See to it that the files which hold these tensors are here."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -51,8 +55,11 @@ class Tensors(Mapping[str, NDArray[Any]]):
         if not self.close.alive:
             raise ValueError("the models of these tensors are closed")
         content = bytearray(job.expr.spec.nbytes)
+        alone = replace(self.plan, jobs=(job,), files=())
+        for model, source in self._sources.items():
+            source.fetch(alone.reads_of(model))
         run(
-            replace(self.plan, jobs=(job,), files=()),
+            alone,
             self._sources,
             _Memory(content),
             workers=self._workers,

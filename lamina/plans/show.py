@@ -33,10 +33,11 @@ PLAN_FIELDS: Mapping[str, str] = {
     "`model`, its layers `first` and `last`, `of_delta`, and `factors`: the smallest and largest at the first layer, "
     "then at the last",
     "ends": "each tensor outside the layers: `tensor`, `from`, `blend`, in words",
-    "inputs": "each model: `name`, as the recipe calls it, and `fingerprint` of its headers",
+    "inputs": "each model: `name`, as the recipe calls it, `fingerprint` of its headers, `commit` if it is of the Hub",
     "dropped": "input tensors that are not in the output: `model`, `reason`, `tensors`",
     "files": "each file beside the tensors: `name`, `bytes`, and `note`: how it differs from the one it was made from",
     "notices": "what the user should know: `code`, `message`, `place` (file:line:column)",
+    "bytes_to_fetch": "of files of the Hub that the plan reads and that are not here yet",
     "bytes_read": "of tensors, each as often as it is used",
     "bytes_written": "of tensors and files",
 }
@@ -96,12 +97,15 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "dtypes": _dtypes(plan),
         "rows": [_row_as_data(row) for row in rows],
         "ends": [{"tensor": name, "from": origin, "blend": blend} for name, origin, blend in end_rows(plan)],
-        "inputs": [{"name": source.name, "fingerprint": source.fingerprint} for source in plan.inputs],
+        "inputs": [
+            {"name": source.name, "fingerprint": source.fingerprint, "commit": source.commit} for source in plan.inputs
+        ],
         "dropped": [
             {"model": model, "reason": reason, "tensors": names} for (model, reason), names in _dropped(plan).items()
         ],
         "files": [{"name": file.name, "bytes": len(file.content), "note": file.note} for file in plan.files],
         "notices": notices_as_data(plan.notices),
+        "bytes_to_fetch": plan.bytes_to_fetch,
         "bytes_read": plan.bytes_read,
         "bytes_written": plan.bytes_written,
     }
@@ -128,7 +132,8 @@ def _entries(plan: Plan, rows: Sequence[LayerRow]) -> Iterator[tuple[str, str, s
 
 
 def _sizes(plan: Plan) -> list[str]:
-    return [f"read {in_bytes(plan.bytes_read)}", f"write {in_bytes(plan.bytes_written)}"]
+    fetch = [f"fetch {in_bytes(plan.bytes_to_fetch)}"] if plan.bytes_to_fetch else []
+    return [*fetch, f"read {in_bytes(plan.bytes_read)}", f"write {in_bytes(plan.bytes_written)}"]
 
 
 def _depth(rows: Sequence[LayerRow]) -> int:

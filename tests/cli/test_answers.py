@@ -67,7 +67,7 @@ def test_a_file_that_may_not_be_read_is_a_line_and_no_traceback(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "models/rev")
 
-    monkeypatch.setattr("lamina.api.open_model", refuse)
+    monkeypatch.setattr("lamina.api.plan_merge", refuse)
     run = lamina("plan", "average.yml")
     assert (run.code, run.err) == (2, "models/rev: permission denied.\n")
 

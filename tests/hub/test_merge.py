@@ -434,3 +434,30 @@ def test_the_token_is_not_in_the_representation_of_the_options() -> None:
 def test_requests_say_who_asks(hub_server: HubServer, mean: Path) -> None:
     lamina.plan(mean)
     assert all("lamina" in each.agent for each in hub_server.requests if not each.on_cdn)
+
+
+# Tensors in memory
+
+
+def test_a_tensor_that_is_asked_for_fetches_its_own_shards_and_no_others(
+    hub_server: HubServer, mean: Path, source: Path
+) -> None:
+    weights = {"a": 1, "b": 3}
+    local = {
+        "merge_method": "linear",
+        "models": [{"model": str(source / "org" / name), "parameters": {"weight": weights[name]}} for name in weights],
+    }
+    with lamina.tensors(mean) as merged, lamina.tensors(local) as expected:
+        assert hub_server.tensor_bytes_sent() == 0
+        name = next(iter(merged))
+        assert (merged[name] == expected[name]).all()
+        assert 0 < hub_server.tensor_bytes_sent() < lamina.plan(local).bytes_read
+
+
+def test_the_plan_says_what_is_to_be_fetched(hub_server: HubServer, mean: Path) -> None:
+    assert hub_server.tensor_bytes_sent() == 0
+    plan = lamina.plan(mean)
+    assert "fetch " in repr(plan)
+    data = plan.as_data()
+    assert data["bytes_to_fetch"] == plan.bytes_to_fetch > 0
+    assert all(source["commit"] for source in data["inputs"])
