@@ -47,7 +47,7 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     sound = tuple(entry for entry in slices if _is_sound(entry, models))
     if donor is None or not sound:
         raise RecipeError(findings.problems)
-    request = Request(recipe, method, models, donor, sound, parameters)
+    request = Request(recipe, method, models, donor, sound, parameters, seed)
     check_one_family(request, findings)
     jobs = jobs_of(request, findings)
     dropped = tuple(_dropped(request, jobs, findings))

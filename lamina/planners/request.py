@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamina.errors import Problem, did_you_mean
-from lamina.merge_methods import MergeMethod
-from lamina.merge_methods.parameters import STANDARD_PARAMETERS
+from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
@@ -51,6 +50,7 @@ class Request:
     donor: PlainModel
     slices: tuple[Slice, ...]
     parameters: Mapping[str, Setting]
+    seed: int = 0
 
     @property
     def gradient_ends(self) -> str:
@@ -100,9 +100,10 @@ def typed_parameters(
 
 def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> None:
     hint = did_you_mean(name, list(method.parameters))
-    if name in STANDARD_PARAMETERS:
+    known = list(dict.fromkeys(parameter for other in METHODS.values() for parameter in other.parameters))
+    if name in known:
         findings.notice("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
-    elif "Did you mean" in hint or "Did you mean" in (hint := did_you_mean(name, STANDARD_PARAMETERS)):
+    elif "Did you mean" in hint or "Did you mean" in (hint := did_you_mean(name, known)):
         findings.fault("unknown-parameter", f"unknown parameter `{name}` of {method.name}.{hint}", way)
     else:
         findings.notice("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)

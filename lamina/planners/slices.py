@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import xxhash
+
 from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
@@ -152,6 +154,7 @@ class _Maker:
                 values,
                 base=None if base is None else parts[base][1],
                 dtype=F64 if schema.dtype is F64 else target,
+                draw_keys=[_draw_key(self._request.seed, source, name) for source in sources],
             )
         except UndefinedMerge as error:
             self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
@@ -193,31 +196,42 @@ class _Maker:
         return parts
 
     def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
-        """Positions of the sources that are combined, and of the one that is their base."""
+        """Positions of the sources that are combined, and of the one that they are differences from."""
         entry, method = place.entry, place.method
         positions = list(range(len(entry.sources)))
         base: int | None = None
-        if method.space == "deltas":
-            found = [position for position in positions if entry.sources[position].ref == entry.base]
+        if method.base == "required" or (method.base == "optional" and entry.base is not None):
+            found = self._bases(entry)
             if len(found) != 1:
                 self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way)
                 return None
             base = found[0]
             positions.remove(base)
+        elif method.base == "first" and len(positions) > 1:
+            found = self._bases(entry)
+            if not found:
+                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way)
+                return None
+            positions.remove(found[0])
+            positions.insert(0, found[0])
         least, most = method.inputs
         if not least <= len(positions) <= (most or len(positions)):
-            takes = "one model" if (least, most) == (1, 1) else f"{least} models or more"
             extra = ""
-            if entry.sources[-1].way == ("base_model",):
+            if entry.sources[-1].way == ("base_model",) and base is None:
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
-            message = f"{method.name} takes {takes}, and here are {len(positions)}{extra}."
+            beside = "" if base is None else " beside the base"
+            message = f"{method.name} takes {method.counted}{beside}, and here are {len(positions)}{extra}."
             self._findings.fault("inputs", message, entry.way)
             return None
         return positions, base
 
+    def _bases(self, entry: Slice) -> list[int]:
+        return [position for position, source in enumerate(entry.sources) if source.ref == entry.base]
+
     def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
         if entry.base is None:
-            return f"{method.name} adds differences to a base: name it with `base_model:`."
+            needs = "starts at a base" if method.base == "first" else "adds differences to a base"
+            return f"{method.name} {needs}: name it with `base_model:`."
         if count == 0:
             return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
         return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
@@ -251,7 +265,11 @@ class _Maker:
         for setting in settings:
             value = setting_at(setting, tensor, place.position)
             if value is not None:
-                return parameter.coerce(value)
+                try:
+                    return parameter.coerce(value)
+                except ValueError as error:  # a gradient that runs through values which are none
+                    self._findings.fault("parameter-value", str(error), place.entry.way)
+                    return None
         if parameter.default is None:
             who = source.way if source is not None else place.entry.way
             of = f" of `{source.ref}`" if source is not None else ""
@@ -261,3 +279,8 @@ class _Maker:
                 message += " (`base_model` is not listed and joins the average, as in MergeKit.)"
             self._findings.fault("missing-parameter", message, who)
         return parameter.default
+
+
+def _draw_key(seed: int, position: int, name: str) -> int:
+    """What random draws for one source of one output tensor are addressed by."""
+    return xxhash.xxh3_64_intdigest(f"{seed} {position} {name}".encode())
