@@ -8,8 +8,8 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 .PHONY: help demo test lint docs bench clean
 
 help:
-	@echo "make demo    set up (about 100 MB, half a minute) and merge the bundled models"
-	@echo "make test    set up (about 1.5 GB with torch, some minutes) and pass the tests"
+	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
+	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make bench   measure speed and memory (see benchmarks/README.md)"
@@ -41,11 +41,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "setting up: Lamina and 9 small packages, about 100 MB in .venv, half a minute"
+	@echo "setting up: Lamina and 9 small packages, about 170 MB in .venv, half a minute"
 	@$(PIP) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.5 GB in .venv, some minutes"
+	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.3 GB in .venv, some minutes"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo

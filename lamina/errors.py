@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+
+from lamina.wording import counted
 
 
 class LaminaError(Exception):
@@ -32,17 +34,41 @@ class LaminaError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a recipe, with its place. Lines and columns count from 1; 0 means that no line applies."""
+    """One fault of a recipe, with its place. Lines and columns count from 1; 0 means that no line applies.
+
+    `suggestion` is what to write instead, where one thing is likely; `excerpt` is the line of the recipe.
+    """
 
     code: str
     message: str
     line: int = 0
     column: int = 0
     file: str = ""
+    suggestion: str = ""
+    excerpt: str = field(default="", repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """`merge.yml:7:9`, or the file alone."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}  [{self.code}] {self.message}" if place else f"[{self.code}] {self.message}"
+        return f"{self.place}  [{self.code}] {self.message}" if self.place else f"[{self.code}] {self.message}"
+
+    def letter(self, place_width: int = 0) -> str:
+        """The problem, and below it the recipe's line with a caret where it lies."""
+        first, *more = self.message.splitlines()
+        lines = [f"{self.place:<{place_width}}  [{self.code}] {first}".strip()]
+        if self.excerpt.strip():
+            lines += [f"{self.line:>6} | {self.excerpt.rstrip()}".replace("\t", " "), f"{'':>6} | {'^':>{self.column}}"]
+        return "\n".join([*lines, *more])
+
+    def as_data(self) -> dict[str, object]:
+        """The problem for JSON."""
+        return {
+            "code": self.code, "message": self.message, "file": self.file, "line": self.line, "column": self.column,
+            "suggestion": self.suggestion,
+        }  # fmt: skip
 
 
 class RecipeError(LaminaError):
@@ -53,9 +79,10 @@ class RecipeError(LaminaError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
-        count = len(self.problems)
-        summary = f"{count} error{'s' if count != 1 else ''}; nothing was read or written."
-        super().__init__("\n".join([*map(str, self.problems), "", summary]))
+        width = max((len(problem.place) for problem in self.problems), default=0)
+        letters = [problem.letter(width) for problem in self.problems]
+        summary = f"{counted(len(self.problems), 'error')}; nothing was read or written."
+        super().__init__("\n".join([*letters, "", summary]))
 
 
 class CheckpointError(LaminaError):
@@ -121,6 +148,12 @@ def failing_at(what: str) -> Iterator[None]:
     except LaminaError as error:
         error.args = (f"while making {what}: {error}",)
         raise
+
+
+def nearest(word: str, valid: Sequence[str]) -> str | None:
+    """The one of `valid` that `word` is most likely a slip of, None where none is near."""
+    cutoff = 0.75 if len(word) <= 4 else 0.8  # a swap in a word of four letters scores 0.75
+    return next(iter(get_close_matches(word, valid, n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(word: str, valid: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def test_the_example_recipes_run(recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_the_two_spellings_of_the_example_stack_give_the_same_tensors(tmp_path: Path) -> None:
+def test_the_two_spellings_of_the_example_stack_give_the_same_tensors() -> None:
     recipes = ROOT / "examples" / "recipes"
     assert lamina.plan(recipes / "solar-ramp.yml").digest == lamina.plan(recipes / "solar-stack.yml").digest
 

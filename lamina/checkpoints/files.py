@@ -72,7 +72,11 @@ class OutputFile:
         with writing(path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(path, flags, 0o666)
-            _reserve(self._descriptor, size)
+            try:
+                _reserve(self._descriptor, size)
+            except OSError:
+                self.abandon()
+                raise
 
     def write_at(self, data: memoryview, offset: int) -> None:
         written = 0

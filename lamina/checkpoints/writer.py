@@ -79,14 +79,19 @@ class CheckpointWriter:
     def __init__(self, layout: Layout, out: Path) -> None:
         self._layout, self._out = layout, out
         self._staging = staging_of(out)
+        self._content, self._replaced = self._staging / "content", self._staging / "replaced"
+        self._files: list[OutputFile] = []
         make_folder(self._staging)
         self._lock = FolderLock(self._staging / "lock", str(out))
-        self._content, self._replaced = self._staging / "content", self._staging / "replaced"
-        self._clear_up()
-        make_folder(self._content)
-        self._files = [OutputFile(self._content / shard.file_name, shard.size) for shard in layout.shards]
-        for file, shard in zip(self._files, layout.shards, strict=True):
-            file.write_at(memoryview(shard.header), 0)
+        try:
+            self._clear_up()
+            make_folder(self._content)
+            for shard in layout.shards:
+                self._files.append(OutputFile(self._content / shard.file_name, shard.size))
+                self._files[-1].write_at(memoryview(shard.header), 0)
+        except BaseException:
+            self._leave()
+            raise
 
     def put(self, name: str, first_byte: int, block: memoryview) -> None:
         """Some bytes of a tensor, from its byte `first_byte` on."""
@@ -118,6 +123,9 @@ class CheckpointWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         for file in self._files:
             file.abandon()
         self._restore()

@@ -67,5 +67,6 @@ def show_notices(notices: Iterable[Notice], err: bool = False) -> None:
     """Print notices as paragraphs beside the word that marks them."""
     width = min(shutil.get_terminal_size().columns, 110)
     for notice in notices:
-        lines = textwrap.wrap(notice.message, width - 8, break_on_hyphens=False, break_long_words=False)
+        place = f"{notice.place}  " if notice.place else ""
+        lines = textwrap.wrap(place + notice.message, width - 8, break_on_hyphens=False, break_long_words=False)
         click.echo(click.style("notice", fg="yellow") + "  " + "\n        ".join(lines), err=err)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 
-from lamina.errors import CheckpointError, Problem, RecipeError, did_you_mean
+from lamina.errors import CheckpointError, Problem, RecipeError, did_you_mean, nearest
 from lamina.expressions.inspect import reads
 from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
+from lamina.planners.crossing import tell_of_slices_that_do_not_cross
 from lamina.planners.notices import (
     tell_of_blends,
     tell_of_configs,
@@ -25,10 +26,11 @@ from lamina.planners.notices import (
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
 from lamina.planners.slices import Jobs, jobs_of
-from lamina.plans.plan import Dropped, Input, Plan
-from lamina.recipe.load import Recipe, Way
+from lamina.plans.plan import Dropped, Input, Notice, Plan
+from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
 from lamina.recipe.stack import slices_of_stack
+from lamina.recipe.text import KEY, Way
 
 OpenModel = Callable[[ModelRef], PlainModel]
 
@@ -36,6 +38,8 @@ OpenModel = Callable[[ModelRef], PlainModel]
 def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place."""
     findings = Findings(recipe, list(recipe.problems))
+    for slip in recipe.slips:
+        findings.notices.append(Notice(slip.code, slip.message, slip.place))
     method = _method(recipe, findings)
     models = _opened(recipe, open_model, findings)
     slices = slices_of(recipe, models, findings)
@@ -44,27 +48,27 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings)
     slices = typed_slices(slices, method, findings)
     donor = next((models.get(ref) for ref in referenced_models(recipe)), None)
-    sound = tuple(entry for entry in slices if _is_sound(entry, models))
-    if donor is None or not sound:
+    apart = recipe.incomplete | tell_of_slices_that_do_not_cross(slices, findings)
+    sound = tuple(entry for entry in slices if _is_sound(entry, models) and entry.way not in apart)
+    if donor is None or not sound or () in recipe.incomplete:
         raise RecipeError(findings.problems)
     request = Request(recipe, method, models, donor, sound, parameters, seed)
     check_one_family(request, findings)
     jobs = jobs_of(request, findings)
-    dropped = tuple(_dropped(request, jobs, findings))
+    dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
     files = side_files(request, jobs, findings)
+    for key in ("input_model_parameters", "name"):
+        if getattr(recipe.schema, key) is not None:
+            findings.without_effect("no-effect", f"`{key}` has no effect on this merge.", (key, KEY))
+    if len(sound) == len(slices):
+        tell_of_filters(request, jobs.filters_used, findings)
     if findings.problems:
         raise RecipeError(findings.problems)
     tell_of_configs(request, findings)
     tell_of_blends(jobs, findings)
     tell_of_ends(request, jobs, findings)
-    tell_of_filters(request, jobs.filters_used, findings)
     tell_of_uneven_layers(request, findings)
     tell_of_scale(request, findings)
-    for key in ("input_model_parameters", "name"):
-        if getattr(recipe.schema, key) is not None:
-            findings.notice("no-effect", f"`{key}` has no effect on this merge.", (key, "<key>"))
-    for problem in recipe.ignored:
-        findings.notice(problem.code, str(problem))
     return Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
@@ -127,29 +131,25 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
     """The method that the recipe names, once it asks for something that can be done at all."""
     schema = recipe.schema
     given = [key for key in ("models", "slices", "stack", "modules") if getattr(schema, key) is not None]
-    if len(given) != 1:
+    if len(given) != 1 and not (recipe.incomplete and not given):
         found = " and ".join(f"`{key}`" for key in given) or "none of them"
         message = f"a recipe has exactly one of `models`, `slices`, `stack`; this one has {found}."
-        findings.fault(
-            "layers-missing" if not given else "layers-twice", message, (given[-1], "<key>") if given else ()
-        )
+        findings.fault("layers-missing" if not given else "layers-twice", message, (given[-1], KEY) if given else ())
     for key in ("modules", "tokenizer_source", "tokenizer", "chat_template"):
         if getattr(schema, key) is not None:
-            findings.fault("not-yet", f"`{key}` is not merged yet; leave it out.", (key, "<key>"))
+            findings.fault("not-yet", f"`{key}` is not merged yet; leave it out.", (key, KEY))
     for key in ("overlap",):
         if getattr(schema, key) is not None and schema.stack is None:
-            findings.fault(
-                "misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, "<key>")
-            )
+            findings.fault("misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, KEY))
     name = schema.merge_method or ("linear" if schema.stack is not None else None)
     if name is None:
         findings.fault("missing-key", "`merge_method` is missing; `lamina methods` lists what there is.", ())
         return None
     if name not in METHODS:
-        findings.fault(
-            "unknown-method", f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}", ("merge_method",)
-        )
-        return None
+        meant = nearest(name, list(METHODS))
+        message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
+        findings.fault("unknown-method", message, ("merge_method",), meant or "")
+        return METHODS[meant] if meant else None
     if schema.stack is not None and name not in ("linear", "passthrough"):
         message = (
             f"the entries of a `stack` are blended by linear, or with nothing to blend by passthrough, not by {name}."

@@ -11,8 +11,8 @@ from lamina.architectures.layer_config import has_layer_kinds
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
-from lamina.recipe.load import Way
 from lamina.recipe.settings import START, Position, Setting, setting_at
+from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
 
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -86,7 +86,7 @@ def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Finding
             for rule in setting:
                 if rule.filter is not None and (way, name, rule.filter) not in matched:
                     message = f"no tensor's name contains `{rule.filter}`, so this filter of `{name}` sets nothing."
-                    findings.notice("unmatched-filter", message, (*way, "parameters", name))
+                    findings.without_effect("unmatched-filter", message, (*way, "parameters", name))
 
 
 def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lamina.errors import Problem, did_you_mean
+from lamina.errors import Problem, nearest
 from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
-from lamina.recipe.load import Recipe, Way
+from lamina.recipe.load import Recipe
 from lamina.recipe.settings import Conditional, Setting, mapped
 from lamina.recipe.slices import Slice, Source
+from lamina.recipe.text import KEY, Way
 
 
 @dataclass
@@ -24,20 +25,28 @@ class Findings:
     notices: list[Notice] = field(default_factory=list)
     _told: set[tuple[str, Way]] = field(default_factory=set)
 
-    def fault(self, code: str, message: str, way: Way) -> None:
+    def fault(self, code: str, message: str, way: Way, suggestion: str = "") -> None:
+        """Something that stands in the way of the merge."""
         if (code, way) not in self._told:
             self._told.add((code, way))
-            self.problems.append(self.recipe.problem(code, message, way))
+            self.problems.append(self.recipe.problem(code, message, way, suggestion))
 
     def has(self, code: str, way: Way) -> bool:
         """True when this has been told of this place."""
         return (code, way) in self._told
 
     def notice(self, code: str, message: str, way: Way | None = None) -> None:
-        if way is not None:
-            message = str(self.recipe.problem(code, message, way))
-        if Notice(code, message) not in self.notices:
-            self.notices.append(Notice(code, message))
+        """Something that the user should know."""
+        place = "" if way is None else self.recipe.problem(code, message, way).place
+        if Notice(code, message, place) not in self.notices:
+            self.notices.append(Notice(code, message, place))
+
+    def without_effect(self, code: str, message: str, way: Way) -> None:
+        """Something in the recipe that changes nothing: a notice, and under the strict border a fault."""
+        if self.recipe.border == "strict":
+            self.fault(code, message, way)
+        else:
+            self.notice(code, message, way)
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def typed_parameters(
     typed = {}
     for name, setting in parameters.items():
         if name not in method.parameters:
-            _tell_of_unknown(name, method, (*way, name, "<key>"), findings)
+            _tell_of_unknown(name, method, (*way, name, KEY), findings)
             continue
         try:
             typed[name] = mapped(setting, method.parameters[name].coerce)
@@ -99,11 +108,16 @@ def typed_parameters(
 
 
 def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> None:
-    hint = did_you_mean(name, list(method.parameters))
     known = list(dict.fromkeys(parameter for other in METHODS.values() for parameter in other.parameters))
     if name in known:
-        findings.notice("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
-    elif "Did you mean" in hint or "Did you mean" in (hint := did_you_mean(name, known)):
-        findings.fault("unknown-parameter", f"unknown parameter `{name}` of {method.name}.{hint}", way)
+        findings.without_effect("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
+        return
+    meant = nearest(name, list(method.parameters)) or nearest(name, known)
+    if meant is None:
+        findings.without_effect("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)
+        return
+    message = f"unknown parameter `{name}` of {method.name}. Did you mean `{meant}`?"
+    if findings.recipe.border == "lenient":
+        findings.notice("unknown-parameter", message, way)
     else:
-        findings.notice("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)
+        findings.fault("unknown-parameter", message, way, meant)

@@ -18,9 +18,9 @@ from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.plans.plan import Job
-from lamina.recipe.load import Way
 from lamina.recipe.settings import START, Conditional, Position, setting_at
 from lamina.recipe.slices import Slice, Source
+from lamina.recipe.text import Way
 from lamina.tensor_spec import F64, Kind
 
 Role = Literal["embed", "norm", "head"]

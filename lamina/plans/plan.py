@@ -50,10 +50,11 @@ class SideFile:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know and did not ask for."""
+    """Something the user should know and did not ask for; `place` is where the recipe says it, if it does."""
 
     code: str
     message: str
+    place: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,56 +1,81 @@
-"""Read a recipe: YAML text to values, and every fault of form with its line and column.
+"""A recipe from YAML, and every fault of its form.
 
-PyYAML composes the tree; we keep where each key and value stands, so that all later faults can be placed.
+Faults are collected, not raised at the first: a key that is misspelt is read as what was meant, one that
+means nothing is left out, an entry that lacks what it needs is left aside. So all that is wrong with a recipe,
+here and in the planner, is told in one go.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from lamina.errors import Problem, RecipeError, did_you_mean
-from lamina.recipe.schema import InputModel, OutputSlice, RecipeSchema, SliceSource, StackEntry, WeightedModel
+from lamina.errors import Problem, RecipeError, nearest
+from lamina.recipe.schema import (
+    InputModel,
+    OutputModule,
+    OutputSlice,
+    RecipeSchema,
+    SliceSource,
+    StackEntry,
+    WeightedModel,
+)
+from lamina.recipe.text import KEY, Document, Way, parse_way, read_yaml, with_values
 
-Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
-MOST_REPAIRS = 20
-MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
+# Which slips are errors: misspelt and misplaced keys (normal), also keys and parameters without effect
+# (strict), or none of them, as in MergeKit (lenient).
+Border = Literal["strict", "normal", "lenient"]
 
-_LEVELS: tuple[type[BaseModel], ...] = (
-    RecipeSchema, OutputSlice, SliceSource, InputModel, StackEntry, WeightedModel,
-)  # fmt: skip
+CARRIED_RECIPES = ("lamina.yml", "mergekit_config.yml")  # what a published merge keeps its recipe as
+MOST_ROUNDS = 50
+
+_LEVELS: dict[type[BaseModel], str] = {
+    RecipeSchema: "at the top level",
+    OutputSlice: "in an entry of `slices`",
+    SliceSource: "in an entry of `sources`",
+    InputModel: "in an entry of `models`",
+    OutputModule: "in an entry of `modules`",
+    StackEntry: "in an entry of `stack`",
+    WeightedModel: "in an entry of `embed`, `norm` or `head`",
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the user asked for: the values, the text they come from, and where in it each stands."""
+    """What the user asked for: the values, the text they come from, and where in it each stands.
+
+    `slips` are faults that the border lets pass: worth a notice. `incomplete` are the ways of slices from
+    which an entry had to be left out (the empty way: of the whole recipe).
+    """
 
     file: str
     text: str
     schema: RecipeSchema
     places: Mapping[Way, tuple[int, int]]
-    ignored: tuple[Problem, ...] = ()  # keys without a meaning anywhere: worth a notice, no more
-    problems: tuple[Problem, ...] = ()  # faults of form that leave the rest readable
+    problems: tuple[Problem, ...] = ()
+    slips: tuple[Problem, ...] = ()
+    incomplete: frozenset[Way] = frozenset()
+    border: Border = "normal"
+    overrides: Mapping[Way, str] = field(default_factory=dict)
 
-    def problem(self, code: str, message: str, way: Way = ()) -> Problem:
+    def problem(self, code: str, message: str, way: Way = (), suggestion: str = "") -> Problem:
         """A fault at a value, or at the nearest thing around it that the text shows."""
+        for changed, written in self.overrides.items():
+            if way[: len(changed)] == changed:
+                return Problem(code, message, file=f"--set {written}", suggestion=suggestion)
         while way and way not in self.places:
             way = way[:-1]
         line, column = self.places.get(way, (0, 0))
-        return Problem(code, message, line, column, self.file)
-
-    def written(self, way: Way) -> str:
-        """A plain value as its letters stand in the text: `8:32`, where YAML has made 512 of it."""
-        line, column = self.places.get(way, (0, 0))
-        rest = self.text.splitlines()[line - 1][column - 1 :] if line else ""
-        return re.split(r"[\s,\]}#]", rest, maxsplit=1)[0]
+        excerpt = self.text.splitlines()[line - 1] if line else ""
+        return Problem(code, message, line, column, self.file, suggestion, excerpt)
 
     @property
     def folder(self) -> Path:
@@ -58,181 +83,274 @@ class Recipe:
         return Path(self.file).parent
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe's file. Raises RecipeError."""
+RecipeLike = str | Path | Mapping[str, Any] | Recipe
+
+
+def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Sequence[str] = ()) -> Recipe:
+    """A recipe from a file, a published merge's folder, YAML text (of more than one line), or a mapping.
+
+    `set_values` are changes like `stack[1].at=8`. Raises RecipeError where nothing can be understood.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if isinstance(source, Mapping):
+        return parse_recipe(yaml.safe_dump(dict(source), sort_keys=False), "recipe", border, set_values)
+    if isinstance(source, str) and "\n" in source:
+        return parse_recipe(source, "recipe", border, set_values)
+    path = _recipe_file(Path(source))
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise RecipeError([Problem("no-recipe", f"{path}: {(error.strerror or str(error)).lower()}.")]) from error
     except UnicodeDecodeError as error:
         raise RecipeError([Problem("yaml", f"{path} is not text in UTF-8 ({error.reason}).")]) from error
-    return parse_recipe(text, str(path))
+    return parse_recipe(text, str(path), border, set_values)
 
 
-def parse_recipe(text: str, file: str) -> Recipe:
-    """Read a recipe's text.
+def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Sequence[str] = ()) -> Recipe:
+    """Read a recipe's text; `file` is how its problems call it, and where its models are looked for.
 
-    Faults of form are collected in the recipe's `problems` as long as the rest can be understood: a key
-    that is misspelt is read as what was meant, one that means nothing is left out. Raises RecipeError where
-    too much is missing.
+    Raises RecipeError where nothing can be understood.
     """
-    content, places, problems = _Reader(file).read(text)
-    recipe = Recipe(file, text, RecipeSchema(), places)
-    if not isinstance(content, dict):
-        form = recipe.problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`")
-        raise RecipeError(problems or [form])
-    content = _without_empty(content)
-    ignored: list[Problem] = []
-    for _ in range(MOST_REPAIRS):
+    document = read_yaml(text, file)
+    overrides = _overrides(set_values)
+    if overrides and isinstance(document.content, dict):
+        document = _overridden(document, overrides)
+        text = yaml.safe_dump(document.content, sort_keys=False)
+    if not isinstance(document.content, dict):
+        form = Problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`", 1, 1, file)
+        raise RecipeError(document.problems or [form])
+    blank = Recipe(file, text, RecipeSchema(), document.places, border=border, overrides=overrides)
+    return _Draft(document, blank).recipe()
+
+
+def _recipe_file(path: Path) -> Path:
+    """The file itself, or the recipe that a published merge's folder carries."""
+    if not path.is_dir():
+        return path
+    for name in CARRIED_RECIPES:
+        if (path / name).is_file():
+            return path / name
+    raise RecipeError([Problem("no-recipe", f"{path} is a folder without a recipe ({' or '.join(CARRIED_RECIPES)}).")])
+
+
+def _overrides(set_values: Sequence[str]) -> dict[Way, str]:
+    """The changes by their ways. Raises RecipeError with all that are malformed."""
+    found: dict[Way, str] = {}
+    problems = []
+    for written in set_values:
+        name, equals, _ = written.partition("=")
         try:
-            schema = RecipeSchema.model_validate(content)
-        except ValidationError as error:
-            details = error.errors(include_url=False)
-        else:
-            return Recipe(file, text, schema, places, tuple(ignored), tuple(problems))
-        repaired = False
+            if not equals:
+                raise ValueError(f"`{written}` sets nothing; the form is `--set stack[1].at=8`")
+            found[parse_way(name)] = written
+        except ValueError as error:
+            problems.append(Problem("set", f"{error}.", file="--set"))
+    if problems:
+        raise RecipeError(problems)
+    return found
+
+
+def _overridden(document: Document, overrides: Mapping[Way, str]) -> Document:
+    values, problems = {}, list(document.problems)
+    for way, written in overrides.items():
+        value = read_yaml(written.partition("=")[2] or "null", f"--set {written}")
+        values[way] = value.content
+        problems += [replace(problem, line=0, column=0) for problem in value.problems if problem.message != _EMPTY]
+    try:
+        changed = with_values(document, values)
+    except ValueError as error:
+        problems.append(Problem("set", f"{error}.", file="--set"))
+        raise RecipeError(problems) from error
+    return replace(changed, problems=problems)
+
+
+_EMPTY = "the file is empty."
+
+
+class _Draft:
+    """A recipe's content on its way to the schema: checked, repaired, checked again."""
+
+    def __init__(self, document: Document, blank: Recipe) -> None:
+        self._content = _without_empty(document.content)
+        self._places = dict(document.places)
+        self._blank = blank
+        self._problems = [replace(problem, excerpt=_line(blank.text, problem.line)) for problem in document.problems]
+        self._slips: list[Problem] = []
+        self._incomplete: set[Way] = set()
+
+    def recipe(self) -> Recipe:
+        """The recipe, with what was wrong in it. Raises RecipeError where no repair helps."""
+        for _ in range(MOST_ROUNDS):
+            try:
+                schema = RecipeSchema.model_validate(self._content)
+            except ValidationError as error:
+                if not self._repair(error.errors(include_url=False)):
+                    break
+            else:
+                return replace(
+                    self._blank,
+                    schema=schema,
+                    places=self._places,
+                    problems=tuple(dict.fromkeys(self._problems)),
+                    slips=tuple(dict.fromkeys(self._slips)),
+                    incomplete=frozenset(self._incomplete),
+                )
+        raise RecipeError(self._problems)
+
+    def _repair(self, details: Sequence[ErrorDetails]) -> bool:
+        """Tell every fault, and make the content readable without it; false where that is not possible."""
+        before = json.dumps(self._content, default=str)
+        hopeless: set[Way] = set()
+        renamed: set[Way] = set()
         for detail in details:
-            if _is_foreign_key(detail):
-                message = f"unknown key `{detail['loc'][-1]}` has no effect."
-                ignored.append(recipe.problem("unknown-key", message, (*detail["loc"], "<key>")))
-            elif detail["type"] != "missing" or not any(other["type"] == "extra_forbidden" for other in details):
-                # A key that is missing may be there misspelt: told in the next round, if it still is.
-                problems.append(_problem(recipe, detail))
-            repaired |= _repair(content, detail, places)
-        if not repaired:
-            break
-    raise RecipeError(problems)
-
-
-class _Reader:
-    """One pass over the composed YAML: values, the places of keys and values, and faults of the text."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.places: dict[Way, tuple[int, int]] = {}
-        self.problems: list[Problem] = []
-        self._constructor = yaml.constructor.SafeConstructor()
-        self._nodes = 0
-        self._open: set[int] = set()
-
-    def read(self, text: str) -> tuple[Any, dict[Way, tuple[int, int]], list[Problem]]:
-        """The content (None where there is none to speak of), the places, the problems."""
-        try:
-            documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            message = f"this is not valid YAML: {error.problem or error.context}."
-            place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            return None, {}, [Problem("yaml", message, *place, self.file)]
-        except yaml.YAMLError as error:
-            return None, {}, [Problem("yaml", f"this is not valid YAML: {error}.", file=self.file)]
-        if not documents or documents[0] is None:
-            return None, {}, [Problem("yaml", "the file is empty.", file=self.file)]
-        if len(documents) > 1:
-            line = documents[1].start_mark.line + 1
-            message = "several recipes in one file are not run yet; write one file each."
-            return None, {}, [Problem("not-yet", message, line, 1, self.file)]
-        try:
-            return self._value(documents[0], ()), self.places, self.problems
-        except _TooMuch:
-            return None, {}, [Problem("yaml", "the text refers to itself too often to be a recipe.", file=self.file)]
-
-    def _value(self, node: yaml.Node, way: Way) -> Any:
-        self._nodes += 1
-        if self._nodes > MOST_NODES or id(node) in self._open:
-            raise _TooMuch
-        self.places.setdefault(way, (node.start_mark.line + 1, node.start_mark.column + 1))
-        self._open.add(id(node))
-        try:
-            if isinstance(node, yaml.MappingNode):
-                return self._mapping(node, way)
-            if isinstance(node, yaml.SequenceNode):
-                return [self._value(item, (*way, index)) for index, item in enumerate(node.value)]
-            return self._scalar(node, way)
-        finally:
-            self._open.remove(id(node))
-
-    def _mapping(self, node: yaml.MappingNode, way: Way) -> dict[Any, Any]:
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        self._constructor.flatten_mapping(node)  # `<<: *other`
-        result: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem("yaml", "a key is a word, not a list or mapping.", *place, self.file))
+            way = tuple(detail["loc"])
+            if detail["type"] == "extra_forbidden":
+                renamed |= self._unknown_key(way)
+        for detail in details:
+            way = tuple(detail["loc"])
+            if detail["type"] == "extra_forbidden" or way in renamed:
                 continue
-            key = key_node.value  # as written: `on: ...` is no truth value here
-            if written.count(key) > 1 and key in result:
-                self.problems.append(Problem("duplicate-key", f"`{key}` is given twice; keep one.", *place, self.file))
-            self.places[(*way, key, "<key>")] = place
-            self.places.pop((*way, key), None)
-            result[key] = self._value(value_node, (*way, key))
-        return result
+            self._problems.append(self._wrong(detail, way))
+            if detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in _NEEDED:
+                self._delete(way)
+            else:
+                hopeless.add(_entry_of(way))
+        for way in sorted(hopeless, key=str, reverse=True):
+            self._leave_out(way)
+        return json.dumps(self._content, default=str) != before
 
-    def _scalar(self, node: yaml.Node, way: Way) -> Any:
+    def _unknown_key(self, way: Way) -> set[Way]:
+        """Tell of an unknown key; read it as what was meant. Returns the way that it now has, if any."""
+        name, around = str(way[-1]), way[:-1]
+        valid = [key for key in _keys_at(around) if key not in self._at(around)]
+        meant = nearest(name, valid)
+        elsewhere = [where for level, where in _LEVELS.items() if name in level.model_fields]
+        message, suggestion, misplaced = f"unknown key `{name}`.", "", False
+        if meant is not None:
+            message, suggestion = f"{message} Did you mean `{meant}`?", meant
+        elif name in _PARAMETERS and "parameters" in _keys_at(around):
+            suggestion = f"parameters: {{{name}: ...}}"
+            message += f" It belongs under `parameters`: `{suggestion}`."
+            misplaced = True
+        elif elsewhere:
+            message += f" It belongs {elsewhere[0]}; valid here: {', '.join(_keys_at(around))}."
+        else:
+            near = nearest(name, [key for level in _LEVELS for key in level.model_fields])
+            message += f" Did you mean `{near}`, which belongs elsewhere?" if near else " It has no effect."
+            suggestion = near or ""
+        is_near = bool(suggestion or elsewhere)
+        problem = self._problem("unknown-key", message, (*way, KEY), suggestion)
+        is_error = self._blank.border == "strict" or (is_near and self._blank.border == "normal")
+        (self._problems if is_error else self._slips).append(problem)
+        if meant is not None and self._blank.border != "lenient":
+            target = self._at(around)
+            target[meant] = target[name]
+            self._move_places((*around, name), (*around, meant))
+            self._delete(way)
+            return {(*around, meant)}
+        if misplaced and self._blank.border != "lenient" and isinstance(self._at(around).get("parameters", {}), dict):
+            self._at(around).setdefault("parameters", {}).setdefault(name, self._at(way))
+            self._move_places(way, (*around, "parameters", name))
+        self._delete(way)
+        return set()
+
+    def _wrong(self, detail: ErrorDetails, way: Way) -> Problem:
+        kind, name = detail["type"], str(way[-1]) if way else ""
+        if kind == "missing":
+            return self._problem("missing-key", f"`{name}` is missing here.", way[:-1], name)
+        if kind == "literal_error":
+            expected = str(detail.get("ctx", {}).get("expected", "")).replace("'", "`").replace(" or ", ", ")
+            valid = [word.strip("` ") for word in expected.split(",")]
+            meant = nearest(str(detail["input"]), valid)
+            hint = f" Did you mean `{meant}`?" if meant else f" Valid are {', '.join(valid)}."
+            return self._problem("wrong-value", f"`{name}` cannot be `{detail['input']}`.{hint}", way, meant or "")
+        if kind == "value_error":
+            key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
+            message = str(detail["msg"]).removeprefix("Value error, ")
+            hinted = re.search(r"[Dd]id you mean `(.+?)`", message)
+            return self._problem("wrong-value", f"`{key}`: {message}.", way, hinted[1] if hinted else "")
+        key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
+        expected = _EXPECTED.get(kind, str(detail["msg"]).lower().removeprefix("input should be "))
+        return self._problem("wrong-value", f"`{key}` takes {expected}, and this is {_shown(detail['input'])}.", way)
+
+    def _problem(self, code: str, message: str, way: Way, suggestion: str = "") -> Problem:
+        return replace(self._blank, places=self._places).problem(code, message, way, suggestion)
+
+    def _at(self, way: Way) -> Any:
+        content = self._content
+        for part in way:
+            content = content[part]
+        return content
+
+    def _delete(self, way: Way) -> None:
+        """Take a key out, and the whole top-level key where the fault lies deeper than the text goes."""
         try:
-            return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            line, column = self.places[way]
-            reason = getattr(error, "problem", None) or str(error)
-            self.problems.append(Problem("yaml", f"this value cannot be read: {reason}.", line, column, self.file))
-            return None
+            del self._at(way[:-1])[way[-1]]
+        except (KeyError, TypeError, IndexError):
+            self._content.pop(way[0], None)
+
+    def _leave_out(self, way: Way) -> None:
+        """Take an entry of a list out; those after it move up, and so do their places."""
+        *around, index = way
+        if not isinstance(index, int):
+            self._content.pop(way[0], None)
+            self._incomplete.add(())
+            return
+        del self._at(tuple(around))[index]
+        prefix = tuple(around)
+        self._incomplete = {_moved_up(other, prefix, index) for other in self._incomplete}
+        self._places = {
+            _moved_up(other, prefix, index): place
+            for other, place in self._places.items()
+            if other[: len(prefix) + 1] != (*prefix, index)
+        }
+        self._incomplete.add(prefix[:-1] if prefix[-1] == "sources" else ())
+
+    def _move_places(self, old: Way, new: Way) -> None:
+        for way in [way for way in self._places if way[: len(old)] == old]:
+            self._places[new + way[len(old) :]] = self._places[way]
 
 
-class _TooMuch(Exception):
-    """The YAML refers to itself, or unfolds without end."""
-
-
-def _is_foreign_key(detail: ErrorDetails) -> bool:
-    """A key that is unknown at every level and like none: MergeKit ignores it, and so do we, aloud."""
-    if detail["type"] != "extra_forbidden":
-        return False
-    name = str(detail["loc"][-1])
-    known = [key for level in _LEVELS for key in level.model_fields]
-    return name not in known and "Did you mean" not in did_you_mean(name, known)
-
-
-def _problem(recipe: Recipe, detail: ErrorDetails) -> Problem:
-    way, kind = tuple(detail["loc"]), detail["type"]
-    name = str(way[-1]) if way else ""
-    if kind == "extra_forbidden":
-        valid = _keys_at(way[:-1])
-        places = [level for level in _LEVELS if name in level.model_fields]
-        hint = did_you_mean(name, valid)
-        if places and "Did you mean" not in hint:
-            hint = f" It belongs {_WHERE[places[0]]}." + hint
-        elif name in ("weight", "density", "scale", "normalize", "t", "lambda") and "parameters" in valid:
-            hint = f" It belongs under `parameters`: `parameters: {{{name}: ...}}`."
-        return recipe.problem("unknown-key", f"unknown key `{name}`.{hint}", (*way, "<key>"))
-    if kind == "missing":
-        return recipe.problem("missing-key", f"`{name}` is missing here.", way[:-1])
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    found = f", not `{detail['input']}`" if kind not in ("value_error",) and _is_short(detail["input"]) else ""
-    key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
-    return recipe.problem("wrong-value", f"`{key}`: {message[:1].lower()}{message[1:]}{found}.", way)
-
-
-_WHERE: dict[type[BaseModel], str] = {
-    RecipeSchema: "at the top level",
-    OutputSlice: "to an entry of `slices`",
-    SliceSource: "to an entry of `sources`",
-    InputModel: "to an entry of `models`",
-    StackEntry: "to an entry of `stack`",
-    WeightedModel: "to an entry of `embed`, `norm` or `head`",
+_NEEDED = ("model", "layer_range", "sources")  # an entry without them cannot be looked at any further
+_PARAMETERS = ("weight", "density", "scale", "normalize", "t", "lambda", "gamma", "epsilon", "rescale")
+_EXPECTED = {
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "too_short": "a list with at least one entry",
+    "greater_than_equal": "a whole number from 0 on",
 }
 
 
-def _keys_at(way: Way) -> Sequence[str]:
+def _entry_of(way: Way) -> Way:
+    """The innermost list entry that a way leads into, else its top-level key."""
+    for end in range(len(way) - (isinstance(way[-1], int) is False), 0, -1):
+        if isinstance(way[end - 1], int):
+            return way[:end]
+    return way[:1]
+
+
+def _moved_up(way: Way, prefix: Way, removed: int) -> Way:
+    place = len(prefix)
+    if way[:place] == prefix and len(way) > place:
+        index = way[place]
+        if isinstance(index, int) and index > removed:
+            return (*prefix, index - 1, *way[place + 1 :])
+    return way
+
+
+def _keys_at(way: Way) -> list[str]:
     names = [part for part in way if isinstance(part, str)]
+    if names[:1] == ["modules"] and len(names) == 2:
+        return list(OutputModule.model_fields)
     by_name: dict[str, type[BaseModel]] = {
         "models": InputModel, "slices": OutputSlice, "sources": SliceSource, "stack": StackEntry,
         "embed": WeightedModel, "norm": WeightedModel, "head": WeightedModel,
     }  # fmt: skip
     return list(by_name.get(names[-1] if names else "", RecipeSchema).model_fields)
-
-
-def _is_short(value: object) -> bool:
-    return isinstance(value, str | int | float | bool) and len(str(value)) < 60
 
 
 def _without_empty(content: Any) -> Any:
@@ -242,27 +360,14 @@ def _without_empty(content: Any) -> Any:
     return [_without_empty(value) for value in content] if isinstance(content, list) else content
 
 
-def _repair(content: Any, detail: ErrorDetails, places: dict[Way, tuple[int, int]]) -> bool:
-    """Make the content readable where one fault is known: rename what is misspelt, leave out what is wrong.
-
-    False where that is not possible: a value that has to be there is missing or wrong.
-    """
-    if detail["type"] == "missing":
-        return False
-    *around, name = detail["loc"]
-    for part in around:
-        content = content[part]
-    if detail["type"] == "extra_forbidden":
-        meant = get_close_matches(str(name), _keys_at(tuple(around)), n=1)
-        if meant and meant[0] not in content:
-            content[meant[0]] = content[name]
-            _rename(places, (*around, str(name)), (*around, meant[0]))
-    elif isinstance(content, list) or name in ("model", "layer_range", "sources"):
-        return False
-    del content[name]
-    return True
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "an empty list" if not value else "a list"
+    return f"`{value}`" if len(str(value)) < 60 else "something else"
 
 
-def _rename(places: dict[Way, tuple[int, int]], old: Way, new: Way) -> None:
-    for way in [way for way in places if way[: len(old)] == old]:
-        places[new + way[len(old) :]] = places[way]
+def _line(text: str, number: int) -> str:
+    lines = text.splitlines()
+    return lines[number - 1] if 0 < number <= len(lines) else ""

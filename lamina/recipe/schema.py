@@ -5,9 +5,10 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
 from lamina.recipe.settings import Setting, parse_setting
@@ -39,10 +40,18 @@ def _ref_part(raw: Any) -> AdapterRef:
     raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
 
 
+_OTHER_NAMES = {
+    "bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16", "fp32": "float32", "f32": "float32",
+    "float": "float32", "fp64": "float64", "double": "float64",
+}  # fmt: skip
+
+
 def _dtype(raw: Any) -> DType:
     name = str(raw).removeprefix("torch.")
     if name not in FLOAT_DTYPES:
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in; valid are {', '.join(FLOAT_DTYPES)}")
+        meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
+        hint = f"; did you mean `{meant}`" if meant else ""
+        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in, as {', '.join(FLOAT_DTYPES)} are{hint}")
     return FLOAT_DTYPES[name]
 
 
@@ -106,6 +115,20 @@ class WeightedModel(_Level):
     weight: AnySetting | None = None
 
 
+class OutputModule(_Level):
+    """One entry of `modules`: a part of a model (its text decoder, say), made as a recipe of its own."""
+
+    models: list[InputModel] | None = Field(default=None, min_length=1)
+    slices: list[OutputSlice] | None = Field(default=None, min_length=1)
+    parameters: Parameters = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> OutputModule:
+        if (self.models is None) == (self.slices is None):
+            raise ValueError("a module has either `models` or `slices`")
+        return self
+
+
 def _end(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [{"model": raw}]
 
@@ -120,7 +143,7 @@ class RecipeSchema(_Level):
     models: list[InputModel] | None = Field(default=None, min_length=1)
     slices: list[OutputSlice] | None = Field(default=None, min_length=1)
     stack: list[StackEntry] | None = Field(default=None, min_length=1)
-    modules: dict[str, Any] | None = None
+    modules: dict[str, OutputModule] | None = None
     base_model: Ref | None = None
     parameters: Parameters = {}
     dtype: StorageDType | None = None

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from lamina.model_ref import ModelRef
-from lamina.recipe.load import Recipe, Way
+from lamina.recipe.load import Recipe
 from lamina.recipe.settings import Setting
+from lamina.recipe.text import Way
 
 # The number of a model's layers; None where the model could not be opened, which is told elsewhere.
 Depth = Callable[[ModelRef], int | None]

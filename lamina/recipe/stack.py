@@ -17,10 +17,11 @@ from itertools import pairwise
 
 from lamina.errors import Problem
 from lamina.model_ref import ModelRef
-from lamina.recipe.load import Recipe, Way
+from lamina.recipe.load import Recipe
 from lamina.recipe.schema import StackEntry
 from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
 from lamina.recipe.slices import Depth, Slice, Source
+from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 
 
@@ -122,10 +123,10 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
     for number, entry in enumerate(recipe.schema.stack or ()):
         way: Way = ("stack", number)
         if entry.weight is not None and "weight" in entry.parameters:
-            problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", "<key>")))
+            problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", KEY)))
         try:
             count = depth(entry.model)
-            layers = parse_layers(_layers_of(recipe, entry, way), count)
+            layers = parse_layers(_layers_of(entry), count)
         except ValueError as error:
             problems.append(recipe.problem("layers", f"{error} (model `{entry.model}`).", (*way, "layers")))
             complete = False
@@ -138,26 +139,18 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
     return entries if complete else None
 
 
-def _layers_of(recipe: Recipe, entry: StackEntry, way: Way) -> object:
+def _layers_of(entry: StackEntry) -> object:
     """What an entry says of its layers, in words. Raises ValueError unless it says so exactly once."""
     if (entry.layers is None) == (entry.layer_range is None):
         raise ValueError("an entry has either `layers: 8-31` or `layer_range: [8, 32]`")
     if entry.layer_range is None:
-        return _as_written(recipe, entry.layers, (*way, "layers"))
+        return entry.layers
     start, stop = entry.layer_range
     if not 0 <= start < stop:
         raise ValueError(
             f"layer_range [{start}, {stop}] holds no layer; the form is [start, end], the end not included"
         )
     return f"{start}-{stop - 1}"
-
-
-def _as_written(recipe: Recipe, raw: object, way: Way) -> object:
-    """The user's letters in place of what YAML 1.1 makes of `8:32` (a number in base 60)."""
-    if isinstance(raw, list):
-        return [_as_written(recipe, part, (*way, index)) for index, part in enumerate(raw)]
-    written = recipe.written(way)
-    return written if isinstance(raw, int) and ":" in written else raw
 
 
 def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:

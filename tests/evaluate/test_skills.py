@@ -109,9 +109,7 @@ def test_without_tokenizers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         ("sort", "sort", 0.95, 1.00),
     ],
 )
-def test_a_bundled_model_has_the_skill_it_is_named_after(
-    model: str, skill: str, least: float, most: float
-) -> None:
+def test_a_bundled_model_has_the_skill_it_is_named_after(model: str, skill: str, least: float, most: float) -> None:
     pytest.importorskip("tokenizers")
     folder = MODELS / model
     questions = load_questions(QUESTIONS / f"{skill}.dev.jsonl")

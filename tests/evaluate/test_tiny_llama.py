@@ -171,9 +171,7 @@ def test_one_and_a_half_is_read_from_every_float_dtype(dtype: str, stored: bytes
 
 def test_an_integer_tensor_is_refused(tmp_path: Path) -> None:
     write_one_tensor(tmp_path, "I32", b"\0\0\0\0")
-    with pytest.raises(
-        ValueError, match=r"x is stored as I32; this forward pass reads floating-point tensors"
-    ):
+    with pytest.raises(ValueError, match=r"x is stored as I32; this forward pass reads floating-point tensors"):
         load_tiny_llama(tmp_path)
 
 

@@ -1,0 +1,179 @@
+"""YAML text to plain values, and where in the text each key and value stands.
+
+PyYAML composes the tree and resolves plain values by YAML 1.1, as MergeKit has it; where that makes of a
+value what nobody means (`8:32` is 512, `010` is 8), the letters are kept or a letter is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from lamina.errors import Problem
+
+Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
+KEY = "<key>"  # at the end of a way: the key itself, not its value
+MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
+
+# Values under these keys are names, whatever they look like: a model may be called 1.10.
+_NAMES = ("model", "base_model", "path", "revision", "lora", "merge_method", "tokenizer_source", "filter", "source")
+
+
+@dataclass
+class Document:
+    """What a text says: `content` is None where it could not be read at all; `problems` are faults of the text."""
+
+    content: Any = None
+    places: dict[Way, tuple[int, int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_yaml(text: str, file: str) -> Document:
+    """Read the one document of a text. `file` is how problems call it."""
+    try:
+        documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        message = f"this is not valid YAML: {error.problem or error.context}."
+        return Document(problems=[Problem("yaml", message, *place, file)])
+    except (yaml.YAMLError, RecursionError) as error:
+        return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
+    if not documents or _is_empty(documents[0]):
+        return Document(problems=[Problem("yaml", "the file is empty.", file=file)])
+    if len(documents) > 1:
+        line = documents[1].start_mark.line + 1
+        message = "several recipes in one file are not run yet; write one file each."
+        return Document(problems=[Problem("not-yet", message, line, 1, file)])
+    reader = _Reader(file)
+    try:
+        content = reader.value(documents[0], ())
+    except (_TooMuch, RecursionError):
+        return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
+    return Document(content, reader.places, reader.problems)
+
+
+def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
+    """The document with some values set anew. A way goes through mappings and existing list entries.
+
+    Raises ValueError, with a sentence, for a way that leads nowhere.
+    """
+    content = document.content
+    for way, value in values.items():
+        content = _with_value(content, way, value, way)
+    places = {
+        way: place
+        for way, place in document.places.items()
+        if not any(way[: len(changed)] == changed for changed in values)
+    }
+    return Document(content, places, document.problems)
+
+
+def parse_way(text: str) -> Way:
+    """`stack[1].at` as a way. Raises ValueError for anything else."""
+    if not re.fullmatch(r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*", text):
+        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`")
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
+
+
+def _with_value(content: Any, way: Way, value: Any, whole: Way) -> Any:
+    if not way:
+        return value
+    head, *rest = way
+    if isinstance(head, int):
+        if not isinstance(content, list) or head >= len(content):
+            found = f"has {len(content)} entries" if isinstance(content, list) else "is no list"
+            raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}")
+        return [*content[:head], _with_value(content[head], tuple(rest), value, whole), *content[head + 1 :]]
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping")
+    inside = content or {}
+    return {**inside, head: _with_value(inside.get(head), tuple(rest), value, whole)}
+
+
+def written_way(way: Sequence[str | int]) -> str:
+    """A way as `--set` takes it."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in way).lstrip(".")
+
+
+class _Reader:
+    """One pass over the composed tree."""
+
+    def __init__(self, file: str) -> None:
+        self.places: dict[Way, tuple[int, int]] = {}
+        self.problems: list[Problem] = []
+        self._file = file
+        self._constructor = yaml.constructor.SafeConstructor()
+        self._nodes = 0
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, way: Way) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES or id(node) in self._open:
+            raise _TooMuch
+        self.places[way] = _place(node)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, way)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*way, index)) for index, item in enumerate(node.value)]
+            assert isinstance(node, yaml.ScalarNode)
+            return self._scalar(node, way)
+        finally:
+            self._open.remove(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, way: Way) -> dict[str, Any]:
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        try:
+            self._constructor.flatten_mapping(node)  # `<<: *other`
+        except yaml.YAMLError as error:
+            self._fault("yaml", f"this cannot be read: {getattr(error, 'problem', error)}.", node)
+            return {}
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault("yaml", "a key is a word, not a list or mapping.", key_node)
+                continue
+            key = key_node.value  # as written: `on: ...` is no truth value here
+            if written.count(key) > 1 and key in result:
+                self._fault("duplicate-key", f"`{key}` is given twice; keep one.", key_node)
+            self.places[(*way, key, KEY)] = _place(key_node)
+            result[key] = self.value(value_node, (*way, key))
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode, way: Way) -> Any:
+        text, tag = node.value, node.tag.rpartition(":")[2]
+        is_name = bool(way) and way[-1] in _NAMES and tag in ("int", "float", "bool", "timestamp")
+        if is_name or tag == "timestamp" or (tag in ("int", "float") and ":" in text):
+            return text
+        if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
+            read = self._constructor.construct_object(node)
+            plain = text.lstrip("+-0_") or "0"
+            self._fault(
+                "octal", f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`.", node
+            )
+        try:
+            return self._constructor.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            self._fault("yaml", f"this value cannot be read: {getattr(error, 'problem', None) or error}.", node)
+            return None
+
+    def _fault(self, code: str, message: str, node: yaml.Node) -> None:
+        self.problems.append(Problem(code, message, *_place(node), self._file))
+
+
+class _TooMuch(Exception):
+    """The YAML refers to itself, or unfolds without end."""
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _is_empty(node: yaml.Node | None) -> bool:
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"))
