@@ -48,11 +48,19 @@ def _select(facts: Facts, values: Values) -> Measuring:
 
 
 def _variance(deltas: Sequence[Block]) -> Block:
-    """The population variance of each position over the models."""
-    models = deltas[0].dtype.type(len(deltas))
-    mean = summed([delta.copy() for delta in deltas]) / models
-    squares = summed([np.square(delta - mean) for delta in deltas])
-    return np.divide(squares, models)
+    """What orders positions by the population variance over the models: its multiple by the squared number.
+
+    Measured from the first delta, in float64: positions at which all deltas are equal come out as zero.
+    """
+    first = deltas[0].astype(np.float64)
+    whole, squares = np.zeros_like(first), np.zeros_like(first)
+    for delta in deltas[1:]:
+        difference = delta - first
+        whole += difference
+        squares += np.square(difference, out=difference)
+    squares *= len(deltas)
+    squares -= np.square(whole, out=whole)
+    return np.maximum(squares, 0).astype(deltas[0].dtype)
 
 
 def _weights(facts: Facts, values: Values) -> Measuring:
