@@ -93,8 +93,14 @@ class MergeMethod:
         """The first sentence of the function's docstring: the formula in words."""
         return (self.function.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
 
+    def copies(self, models: int) -> bool:
+        """True where there is nothing to merge: one model, of a method that goes from the first to others."""
+        return self.base == "first" and models == 1
+
     def foreseen(self, values: Parameters, models: int) -> tuple[float, ...] | None:
         """One factor a model where no tensor has to be seen for it. Raises UndefinedMerge."""
+        if self.copies(models):
+            return (1.0,)
         if self.is_plain:
             return tuple(self.function(**_arguments(values)))
         if values.get("lambda") == 0:

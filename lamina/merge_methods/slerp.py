@@ -13,9 +13,7 @@ STRAIGHT = 0.9995  # |cosine| from which on the two are interpolated on a line, 
 NO_NORM = 1e-8  # a vector this short has no direction
 
 
-def _foresee(*, models: int, t: float, **_rest: Any) -> Coefficients | None:
-    if models == 1:
-        return [1.0]
+def _foresee(*, t: float, **_rest: Any) -> Coefficients | None:
     return [1 - t, t] if t in (0, 1) else None
 
 

@@ -150,9 +150,10 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
         findings.fault("unknown-method", message, ("merge_method",), meant or "")
         return METHODS[meant] if meant else None
-    if schema.stack is not None and name not in ("linear", "passthrough"):
+    if schema.stack is not None and name not in ("linear", "slerp", "passthrough"):
         message = (
-            f"the entries of a `stack` are blended by linear, or with nothing to blend by passthrough, not by {name}."
+            "the entries of a `stack` are blended by linear or slerp, or with nothing to blend by passthrough, not by "
+            f"{name}."
         )
         findings.fault("stack-method", message, ("merge_method",))
     return METHODS[name]

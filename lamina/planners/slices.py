@@ -142,7 +142,8 @@ class _Maker:
             return None
         sources, base = split
         inputs = [parts[source][1] for source in sources]
-        values = self._values(name, [(place.entry.sources[s], parts[s][0]) for s in sources], place)
+        named = [(place.entry.sources[source], parts[source][0]) for source in sources]
+        values = {} if place.method.copies(len(sources)) else self._values(name, named, place)
         if values is None:
             return None
         schema = self._request.recipe.schema

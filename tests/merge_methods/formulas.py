@@ -16,7 +16,9 @@ Array = np.ndarray[Any, Any]
 Terms = list[Array]
 
 
-def linear(xs: list[Array], _base: None, *, weight: Sequence[float], scale: Any = None, normalize: bool = True) -> Terms:
+def linear(
+    xs: list[Array], _base: None, *, weight: Sequence[float], scale: Any = None, normalize: bool = True
+) -> Terms:
     scale = scale or [1] * len(xs)
     whole = sum(weight) if normalize else 1
     return [w / whole * s * x for w, s, x in zip(weight, scale, xs, strict=True)]
@@ -244,9 +246,7 @@ def _task_vectors(
     thinned = [delta * each for delta, each in zip(deltas, kept, strict=True)]
     if rescale == "inverse":
         assert chances is not None
-        thinned = [
-            thin if d >= 1 else thin / chance for thin, chance, d in zip(thinned, chances, density, strict=True)
-        ]
+        thinned = [thin if d >= 1 else thin / chance for thin, chance, d in zip(thinned, chances, density, strict=True)]
     elif rescale in ("l1", True):
         thinned = [_matched(delta, thin) for delta, thin in zip(deltas, thinned, strict=True)]
     if not elect:
