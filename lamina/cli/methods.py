@@ -63,8 +63,9 @@ def example_recipe(method: MergeMethod) -> str:
     if method.base == "first":
         names = ("base", "rev")
     own = {"weight": 0.5} if "weight" in method.parameters else {}
-    given = dict(method.example)
-    own |= {name: given.pop(name) for name in list(given) if method.parameters[name].meaning.per_model}
+    for_each = [name for name in method.example if method.parameters[name].meaning.per_model]
+    own = {**own, **{name: method.example[name] for name in for_each}}
+    given = {name: value for name, value in method.example.items() if name not in for_each}
     lines = ["models:"]
     lines += [f"  - {{model: {name}{_parameters(own, ', ')}}}" for name in names]
     lines.append(f"merge_method: {method.name}")

@@ -42,6 +42,8 @@ def multislerp(
     """
     shares = _shares(weight, normalize_weights)
     lengths = [math.sqrt(gram[i][i]) for i in range(len(shares))]
+    if not any(lengths):
+        return [0.0] * len(shares)
     mean = [share / (length + eps) for share, length in zip(shares, lengths, strict=True)]
     size = norm(mean, gram)
     if size < eps:

@@ -200,9 +200,10 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
             )
         ]
     if recipe.schema.merge_method == "slerp" and (weighted or len(here) > 2):
-        reason = "slerp takes no weights" if weighted else f"slerp blends two, and here are {len(here)}"
-        advice = "`overlap: average` or `ramp` gives its t" if weighted else "`merge_method: linear` blends any number"
-        return [recipe.problem("overlap", f"{who} cross on {layers}; {reason}: {advice}.", way)]
+        why = f"slerp blends two, and here are {len(here)}: `merge_method: linear` blends any number"
+        if weighted:
+            why = "slerp takes no weights: `overlap: average` or `ramp` gives its t"
+        return [recipe.problem("overlap", f"{who} cross on {layers}; {why}.", way)]
     if len(weighted) == len(here):
         return []
     if weighted and overlap is None:

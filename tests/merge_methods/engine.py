@@ -92,8 +92,8 @@ def merged(method: str, inputs: Sequence[Array], base: Array | None = None, **op
 def stored(values: Array, dtype: DType) -> Array:
     """Values in the form in which a file holds them. They have to be exact in `dtype`."""
     if dtype is not BF16:
-        return np.ascontiguousarray(values, STORAGE[dtype])
-    narrow = np.ascontiguousarray(values, np.float32)
+        return np.array(values, STORAGE[dtype], order="C")
+    narrow = np.array(values, np.float32, order="C")
     return (narrow.view(np.uint32) >> 16).astype(np.uint16)
 
 

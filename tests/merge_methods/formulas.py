@@ -241,7 +241,6 @@ def _task_vectors(
     rescale: str | bool = "false",
     lambda_: float = 1.0,
     chances: list[Array] | None = None,
-    int8_mask: bool = False,
 ) -> Terms:
     thinned = [delta * each for delta, each in zip(deltas, kept, strict=True)]
     if rescale == "inverse":
@@ -300,7 +299,7 @@ def _middle(delta: Array, density: float, gamma: float) -> Array:
 # Others
 
 
-def sce(xs: list[Array], base: Array, *, select_topk: float = 1.0, int8_mask: bool = False) -> Terms:
+def sce(xs: list[Array], base: Array, *, select_topk: float = 1.0) -> Terms:
     deltas = [x - base for x in xs]
     if select_topk < 1:
         variance = np.var(np.stack(deltas), axis=0)

@@ -9,12 +9,16 @@ import yaml
 from click.testing import CliRunner
 
 import lamina
+from lamina.api import as_slices
 from lamina.checkpoints.checkpoint import open_checkpoint
 from lamina.cli.main import cli
 from lamina.cli.methods import example_recipe
 from lamina.errors import RecipeError
 from lamina.merge_methods import METHODS
+from lamina.models.plain import open_model
+from lamina.planners.merge import plan_merge
 from lamina.plans.explain import end_rows, layer_map, layer_rows
+from lamina.recipe.load import load_recipe
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 
@@ -70,9 +74,11 @@ def test_the_bytes_of_an_example_do_not_depend_on_the_workers(name: str, tmp_pat
 
 
 def test_the_seed_is_part_of_the_plan(tmp_path: Path) -> None:
-    from lamina.planners.slices import _draw_key
-
-    assert _draw_key(0, 1, "x") != _draw_key(1, 1, "x") != _draw_key(1, 2, "x") != _draw_key(1, 2, "y")
+    loaded = load_recipe(recipe(tmp_path, example_recipe(METHODS["dare_ties"])))
+    plans = [plan_merge(loaded, lambda ref: open_model(str(ref), MODELS / ref.path), seed=seed) for seed in (0, 0, 1)]
+    assert plans[0].digest == plans[1].digest != plans[2].digest
+    keys = {key for plan in plans[1:] for job in plan.jobs for key in job.expr.draw_keys}
+    assert len(keys) == 2 * 2 * len(plans[0].jobs)  # seeds, models, tensors
 
 
 STACK = """
@@ -86,15 +92,9 @@ stack:
 def test_a_stack_by_slerp_is_what_its_slices_say(tmp_path: Path, overlap: str) -> None:
     text = f"{STACK}merge_method: slerp\noverlap: {overlap}\n"
     path = recipe(tmp_path, text)
-    spelled = lamina.as_slices(path) if hasattr(lamina, "as_slices") else _as_slices(path)
+    spelled = as_slices(path)
     assert {entry.get("base_model") for entry in yaml.safe_load(spelled)["slices"]} <= {None, "rev"}
     assert merge(tmp_path, spelled) == merge(tmp_path, text)
-
-
-def _as_slices(path: Path) -> str:
-    from lamina.api import as_slices
-
-    return as_slices(path)
 
 
 def test_a_stack_by_slerp_copies_what_one_entry_covers(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_ramp_by_slerp_is_slerp_at_i_of_n(tmp_path: Path) -> None:
 def test_one_model_may_meet_itself_by_slerp(tmp_path: Path) -> None:
     text = "stack: [{model: rev, layers: 0-3}, {model: rev, layers: 0-3, at: 2}]\nmerge_method: slerp\noverlap: ramp\n"
     path = recipe(tmp_path, text)
-    assert merge(tmp_path, _as_slices(path)) == merge(tmp_path, text)
+    assert merge(tmp_path, as_slices(path)) == merge(tmp_path, text)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_one_model_may_meet_itself_by_slerp(tmp_path: Path) -> None:
          "no weights"),
         (STACK + "  - {model: max, layers: 0-3, at: 3}\noverlap: average\nmerge_method: slerp\n", "blends two"),
         ("models: [{model: rev}, {model: sort}]\nmerge_method: slerp\nparameters: {t: 0.5}", "base_model"),
-        ("models: [{model: rev}, {model: sort}]\nbase_model: base\nmerge_method: slerp\nparameters: {t: 0.5}", "1 or 2"),
+        ("models: [{model: rev}, {model: max}]\nbase_model: base\nmerge_method: slerp\nparameters: {t: 0.5}", "1 or 2"),
         ("models: [{model: rev}]\nbase_model: rev\nmerge_method: nearswap\nparameters: {t: 0.5}", "one model"),
         ("models: [{model: rev}, {model: sort}]\nmerge_method: sce", "base_model"),
         ("models: [{model: rev}]\nbase_model: base\nmerge_method: model_stock", "2 or more"),
