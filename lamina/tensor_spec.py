@@ -31,6 +31,14 @@ class DType:
     def __str__(self) -> str:
         return self.torch_name or self.name
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A dtype that was pickled is the one of the table again: dtypes are compared by `is`."""
+        return _dtype_named, (self.name,)
+
+
+def _dtype_named(name: str) -> DType:
+    return DTYPES[name]
+
 
 BF16 = DType("BF16", 16, Kind.FLOAT, "bfloat16")
 F16 = DType("F16", 16, Kind.FLOAT, "float16")
@@ -88,8 +96,16 @@ def promoted(dtypes: Iterable[DType]) -> DType:
 BLOCK_ELEMENTS = 1 << 20
 
 
+def blocks_of(spec: TensorSpec, *, whole_rows: bool = False) -> list[tuple[int, int]]:
+    """The blocks of a tensor as [start, end) in elements.
+
+    What is only copied has no rows: its blocks begin at whole bytes, also where an element has 4 or 6 bits.
+    """
+    return block_rows(spec.shape if spec.dtype.kind is Kind.FLOAT else (spec.count,), whole_rows=whole_rows)
+
+
 def block_rows(shape: tuple[int, ...], *, whole_rows: bool = False) -> list[tuple[int, int]]:
-    """The blocks of a tensor as [start, end) in elements: runs of whole rows of about 2^20 elements.
+    """Runs of whole rows of about 2^20 elements, as [start, end) in elements.
 
     A function of the shape alone, so that whatever is summed per block is the same on every machine. A row
     longer than a block is split, which elementwise work does not notice; not so where `whole_rows` are needed.

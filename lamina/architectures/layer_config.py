@@ -45,7 +45,8 @@ def restacked_config(
     result = copy.deepcopy(dict(config))
     text = result["text_config"] if len(depth_key) > 1 else result
     text[depth_key[-1]] = len(origins)
-    problems = [] if _unmoved(origins, depth) else _refusals(text_config(config), depth)
+    unmoved = _unmoved(origins, depth)
+    problems = [] if unmoved else _refusals(text_config(config), depth)
     for key in PER_LAYER_LISTS:
         if _is_per_layer(text.get(key), depth):
             kinds = [[_kind(key, origin) for origin in layer] for layer in origins]
@@ -54,9 +55,10 @@ def restacked_config(
                 for index, layer in enumerate(kinds)
                 if any(kind != layer[0] for kind in layer)
             ]
-            text[key] = [layer[0] for layer in kinds]
-            for scalar in DERIVING_SCALARS:  # would say the same of the old layers
-                text.pop(scalar, None)
+            if not unmoved:
+                text[key] = [layer[0] for layer in kinds]
+                for scalar in DERIVING_SCALARS:  # would say the same of the old layers
+                    text.pop(scalar, None)
     return result, problems
 
 
@@ -118,8 +120,8 @@ def _refusals(config: Mapping[str, Any], depth: int) -> list[str]:
 
 
 def _is_per_layer(value: object, depth: int) -> bool:
-    return isinstance(value, list) and len(value) == depth > 1
+    return isinstance(value, list) and len(value) == depth
 
 
 def _looks_per_layer(key: str, value: object, depth: int) -> bool:
-    return key not in (*PER_LAYER_LISTS, *INDEX_LISTS, *NOT_PER_LAYER) and _is_per_layer(value, depth)
+    return key not in (*PER_LAYER_LISTS, *INDEX_LISTS, *NOT_PER_LAYER) and depth > 1 and _is_per_layer(value, depth)

@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from lamina.checkpoints.files import InputFile, read_all
+from lamina.checkpoints.files import InputFile, exists, read_all
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, open_safetensors
 from lamina.errors import CheckpointError
@@ -58,7 +58,7 @@ class Checkpoint:
         """
         digest = xxhash.xxh3_128()
         names = sorted(self.specs)
-        for name in names[:: max(1, len(names) // MAX_SAMPLES)]:
+        for name in names[:: max(1, -(-len(names) // MAX_SAMPLES))]:
             nbytes = self.specs[name].nbytes
             buffer = bytearray(min(nbytes, SAMPLE_BYTES))
             self.read_into(name, (nbytes - len(buffer)) // 2, memoryview(buffer))
@@ -107,7 +107,7 @@ def _by_index(index: Path) -> dict[str, tuple[Path, Entry]]:
     escaping = [name for name in shard_names if Path(name).name != name]
     if escaping:
         raise CheckpointError(f"{index} names files outside its folder: {_listed(escaping)}.")
-    missing = [name for name in shard_names if not (index.parent / name).is_file()]
+    missing = [name for name in shard_names if not exists(index.parent / name)]
     if missing:
         raise CheckpointError(f"{index.parent}: the index names files that are not there: {_listed(missing)}.")
     headers = _headers(index.parent, shard_names)

@@ -12,6 +12,14 @@ from pathlib import Path
 from lamina.errors import CheckpointError, InputChanged, OutputError, WriteFailed
 
 
+def exists(path: Path) -> bool:
+    """True for a file that is there; false also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def size_of(path: Path) -> int:
     """Size in bytes. Raises CheckpointError where the file is missing or cannot be read."""
     try:
@@ -71,7 +79,7 @@ class OutputFile:
         self.path = path
         with writing(path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(path, flags, 0o666)
+            self._descriptor: int | None = os.open(path, flags, 0o666)
             try:
                 _reserve(self._descriptor, size)
             except OSError:
@@ -80,26 +88,35 @@ class OutputFile:
 
     def write_at(self, data: memoryview, offset: int) -> None:
         written = 0
+        assert self._descriptor is not None, "the file is closed"
         with writing(self.path):
             while written < len(data):
                 written += os.pwrite(self._descriptor, data[written:], offset + written)
 
     def close(self) -> None:
-        """Make the bytes durable, and let go of the file."""
-        with writing(self.path):
-            os.fsync(self._descriptor)
+        """Make the bytes durable, and let go of the file, whether or not that succeeds."""
+        assert self._descriptor is not None, "the file is closed"
+        try:
+            with writing(self.path):
+                os.fsync(self._descriptor)
+        finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the file as it is."""
-        os.close(self._descriptor)
+        """Let go of the file as it is. Once is enough; twice does no harm."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """A whole small file, durable."""
     file = OutputFile(path, len(content))
-    file.write_at(memoryview(content), 0)
-    file.close()
+    try:
+        file.write_at(memoryview(content), 0)
+        file.close()
+    finally:
+        file.abandon()
 
 
 def sync_folder(folder: Path) -> None:

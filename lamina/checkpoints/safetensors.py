@@ -64,6 +64,8 @@ def parse_header(raw: bytes, data_size: int) -> dict[str, Entry]:
     spans = [(*_span(name, entry), name) for name, entry in header.items()]
     entries: dict[str, Entry] = {}
     reached = 0
+    if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
+        raise ValueError("a tensor's name is not valid text (half of a surrogate pair)")
     for begin, end, spec, name in sorted(spans, key=lambda span: span[:2]):
         if begin != reached:
             found = "overlaps the tensor before it" if begin < reached else "leaves a hole before it"
@@ -106,7 +108,7 @@ def _span(name: str, entry: object) -> tuple[int, int, TensorSpec]:
     bits = math.prod(shape) * dtype.bits
     if bits != 8 * (offsets[1] - offsets[0]):
         raise ValueError(
-            f"tensor `{name}` ({dtype_name} {shape}) takes {bits / 8:.0f} bytes, its offsets span "
+            f"tensor `{name}` ({dtype_name} {shape}) takes {bits // 8} bytes, its offsets span "
             f"{offsets[1] - offsets[0]}"
         )
     return offsets[0], offsets[1], TensorSpec(tuple(shape), dtype)

@@ -22,7 +22,7 @@ from lamina.checkpoints.files import (
     write_file,
 )
 from lamina.checkpoints.layout import INDEX_NAME, Layout
-from lamina.errors import OutputError
+from lamina.errors import OutputError, WriteFailed
 from lamina.wording import in_bytes
 
 MADE_BY = "lamina.json"  # written by every merge; tells what plan a folder was made by
@@ -37,14 +37,16 @@ def made_by(out: Path) -> Mapping[str, Any]:
     """What `lamina.json` in a folder says; empty where there is none or it is not ours."""
     try:
         content = json.loads((out / MADE_BY).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def damage(folder: Path) -> list[str]:
     """Files that `lamina.json` lists and that are missing from the folder or have another size."""
-    sizes = made_by(folder).get("files", {})
+    sizes = made_by(folder).get("files")
+    if not isinstance(sizes, dict):
+        return [MADE_BY]
     paths = [(folder / name, size) for name, size in sizes.items()]
     return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
 
@@ -82,7 +84,11 @@ class CheckpointWriter:
         self._content, self._replaced = self._staging / "content", self._staging / "replaced"
         self._files: list[OutputFile] = []
         make_folder(self._staging)
-        self._lock = FolderLock(self._staging / "lock", str(out))
+        try:
+            self._lock = FolderLock(self._staging / "lock", str(out))
+        except WriteFailed:
+            remove_folder(self._staging)
+            raise
         try:
             self._clear_up()
             make_folder(self._content)

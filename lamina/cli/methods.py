@@ -62,7 +62,7 @@ def example_recipe(method: MergeMethod) -> str:
     names = ("rev", "sort")[: method.inputs[1] or 2]
     if method.base == "first":
         names = ("base", "rev")
-    own = {"weight": 0.5} if "weight" in method.parameters else {}
+    own: dict[str, object] = {"weight": 0.5} if "weight" in method.parameters else {}
     for_each = [name for name in method.example if method.parameters[name].meaning.per_model]
     own = {**own, **{name: method.example[name] for name in for_each}}
     given = {name: value for name, value in method.example.items() if name not in for_each}

@@ -25,7 +25,8 @@ class Workspace:
     """One worker's block buffers: a stretch of memory handed out front to back, then used again."""
 
     def __init__(self, nbytes: int) -> None:
-        self._memory = np.empty(nbytes, np.uint8)
+        memory = np.empty(nbytes + CACHE_LINE, np.uint8)
+        self._memory = memory[-memory.ctypes.data % CACHE_LINE :]
         self._used = 0
 
     def take(self, count: int, dtype: DType) -> Stored:

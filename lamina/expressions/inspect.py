@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lamina.expressions.nodes import Cast, Expr, Merge, Read
 from lamina.merge_methods import METHODS
-from lamina.tensor_spec import block_rows
+from lamina.tensor_spec import blocks_of
 
 CACHE_LINE = 64  # every buffer starts at one
 
@@ -92,7 +92,7 @@ def keeps_rows(expr: Expr) -> bool:
 
 def blocks(expr: Expr) -> list[tuple[int, int]]:
     """The blocks in which the result is made, as [start, end) in elements."""
-    return block_rows(expr.spec.shape, whole_rows=keeps_rows(expr))
+    return blocks_of(expr.spec, whole_rows=keeps_rows(expr))
 
 
 def peak_bytes(expr: Expr) -> int:

@@ -47,7 +47,8 @@ class NumpyKernels:
         blocks = [*inputs, out] if base is None else [*inputs, base, out]
         wide = any(block.dtype is F64 for block in blocks)
         real: type[np.floating[Any]] = np.float64 if wide else np.float32
-        factors = [real(coefficient) for coefficient in coefficients]
+        with np.errstate(over="ignore"):  # a factor beyond fp32 is infinite, which the result then shows
+            factors = [real(coefficient) for coefficient in coefficients]
         finite = True
         for start in range(0, len(out.data), TILE):
             part = slice(start, min(start + TILE, len(out.data)))
@@ -179,8 +180,9 @@ def _narrowed(values: FloatArray) -> FloatArray:
         narrow = values.astype(np.float32)
         between = (narrow.view(np.uint32) & 0xFFFF) == 0x8000
         beyond = values - narrow
-    side = np.where(beyond > 0, np.float32(np.inf), np.float32(-np.inf))
-    return np.where(between & (beyond != 0), np.nextafter(narrow, side), narrow)
+        side = np.where(beyond > 0, np.float32(np.inf), np.float32(-np.inf))
+        np.nextafter(narrow, side, out=narrow, where=between & (beyond != 0))
+    return narrow
 
 
 def _largest(bits: NDArray[Any], magnitude: int, scratch: NDArray[Any]) -> int:

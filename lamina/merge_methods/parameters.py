@@ -137,7 +137,7 @@ def _as_float(value: object, _meaning: Meaning) -> float | None:
     if isinstance(value, bool | int | float | str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return number if math.isfinite(number) else None
     return None

@@ -9,6 +9,7 @@ are supplied by the engine. Knows no files, tensors' names or recipes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -101,12 +102,19 @@ class MergeMethod:
         """One factor a model where no tensor has to be seen for it. Raises UndefinedMerge."""
         if self.copies(models):
             return (1.0,)
-        if self.is_plain:
-            return tuple(self.function(**_arguments(values)))
-        if values.get("lambda") == 0:
-            return (0.0,) * models
-        known = None if self.foresee is None else self.foresee(models=models, **_arguments(values))
-        return None if known is None else tuple(known)
+        arguments = _arguments(values)
+        try:
+            if self.is_plain:
+                known = self.function(**arguments)
+            else:
+                known = None if self.foresee is None else self.foresee(models=models, **arguments)
+        except OverflowError as error:
+            raise UndefinedMerge("the weights are too large to be added up") from error
+        if known is None:
+            return (0.0,) * models if values.get("lambda") == 0 else None
+        if not all(map(math.isfinite, known)):
+            raise UndefinedMerge("the weights are too large, or their sum is too small to divide by")
+        return tuple(known)
 
     def prepared(self, values: Parameters, facts: Facts) -> Generator[Fold, None, tuple[float, ...] | Mix]:
         """Yields a fold for each pass over the tensor; returns the coefficients, or the mix. Raises UndefinedMerge."""

@@ -111,7 +111,7 @@ def layer_map(plan: Plan) -> list[str]:
     width = max(map(len, ("depth", *names.values())))
     drawn = [f"  {'depth':<{width}}  {_ruler([column[0] for column in columns], depth - 1)}"]
     for track in lines:
-        bar = "".join(_shade(max(track.factors[output] for output in column)) for column in columns)
+        bar = "".join(_shade(max((track.factors[output] for output in column), key=abs)) for column in columns)
         first, last = track.layers
         place = f"{span(first, last)} at {first + track.offset}"
         drawn.append(f"  {names[track.model]:<{width}}  {bar:<{len(columns)}}  {place}")
@@ -226,6 +226,8 @@ def _reached(ramp: LayerRow, step: int, beside: LayerRow) -> tuple[Part, ...] | 
         for part, other in zip(edge, far, strict=True)
         for value in [round(part.low + (part.low - other.low) / length, 9) + 0.0]  # + 0.0: no minus zero
     )
+    if any(part.layer < 0 for part in parts):
+        return None
     whole = [part for part in parts if part.low == 1]
     fits = len(whole) == 1 and all(part.low == 0 for part in parts if part is not whole[0])
     return parts if fits and (whole[0].model, whole[0].layer) == (copy.model, copy.layer) else None

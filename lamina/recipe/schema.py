@@ -5,6 +5,7 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,8 @@ def _ref_part(raw: Any) -> AdapterRef:
         ref = parse_model_ref(raw)
         return AdapterRef(ref.path, ref.revision)
     if isinstance(raw, dict) and isinstance(raw.get("path"), str) and set(raw) <= {"path", "revision"}:
+        if raw.get("revision") is not None and not isinstance(raw["revision"], str):
+            raise ValueError("a revision is text: the name of a branch or tag, or a commit")
         return AdapterRef(raw["path"], raw.get("revision"))
     raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
 
@@ -57,7 +60,7 @@ def _dtype(raw: Any) -> DType:
 
 def _range(raw: Any) -> tuple[int, int]:
     numbers = list(raw) if isinstance(raw, list | tuple) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) and n == int(n) for n in numbers):
+    if len(numbers) != 2 or not all(isinstance(n, int | float) and math.isfinite(n) and n == int(n) for n in numbers):
         raise ValueError(f"a layer_range is `[start, end]`, the end not included; this is `{raw}`")
     return int(numbers[0]), int(numbers[1])
 

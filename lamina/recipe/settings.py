@@ -50,7 +50,7 @@ def parse_setting(raw: object) -> Setting:
 def setting_at(setting: Setting, tensor: str, position: Position) -> Scalar | None:
     """The value for one tensor at one layer; None where nothing is set for it."""
     for conditional in setting:
-        if conditional.matches(tensor):
+        if conditional.values and conditional.matches(tensor):
             return on_gradient(conditional.values, position)
     return None
 
@@ -90,4 +90,14 @@ def _values(raw: object) -> tuple[Scalar, ...]:
     values = tuple(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else (raw,)
     if not all(isinstance(value, bool | int | float | str) for value in values):
         raise ValueError("a setting is a value, a list of values, or `{filter: ..., value: ...}`, one or several")
-    return values
+    return tuple(map(_number, values))
+
+
+def _number(value: Scalar) -> Scalar:
+    """`1e-3`, which YAML 1.1 takes for text, as the number that it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -24,6 +24,8 @@ from lamina.recipe.slices import Depth, Slice, Source
 from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 
+MOST_LAYERS = 100_000  # a slip of a few digits is told, and not carried out
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -109,6 +111,8 @@ def parse_layers(raw: object, depth: int | None) -> tuple[int, ...]:
         raise ValueError(f"`{text}` runs backwards; the first layer comes first")
     if step == "0":
         raise ValueError(f"`{text}` takes steps of 0 layers")
+    if last - start >= MOST_LAYERS:
+        raise ValueError(f"`{text}` is more layers than any model has")
     return tuple(range(start, last + 1, int(step or 1)))
 
 
@@ -132,6 +136,10 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             continue
         complete = complete and count is not None
         at = entry.at if entry.at is not None else entries[-1].end if entries else 0
+        if at + len(layers) > MOST_LAYERS:
+            problems.append(recipe.problem("gap", f"output layer {at} is more than any model has.", (*way, "at")))
+            complete = False
+            continue
         parameters = {name: setting for name, setting in entry.parameters.items() if name != "weight"}
         weight = entry.weight or entry.parameters.get("weight")
         entries.append(_Entry(number, entry.model, layers, at, weight, parameters))
