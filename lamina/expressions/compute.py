@@ -126,7 +126,7 @@ def _inputs(
 def _extent(expr: Cast | Merge, start: int) -> Extent:
     assert isinstance(expr, Merge)
     facts = expr.facts
-    return Extent(start, facts.row, METHODS[expr.method].scope == "row", facts.wide)
+    return Extent(start, facts.count, facts.row, METHODS[expr.method].scope == "row", facts.wide)
 
 
 def _agreed(expr: Expr, blocks: Sequence[Stored]) -> Stored:

@@ -36,11 +36,12 @@ class Stored:
 class Extent:
     """Where a block lies in its tensor, and how it is worked on.
 
-    `start` is the flat index of its first element, `row` the length of the last dimension. `whole_rows` when
-    a tile may not split a row. `wide` for arithmetic in fp64.
+    `start` is the flat index of its first element, `count` the number of elements of the tensor, `row` the length of
+    its last dimension. `whole_rows` when a tile may not split a row. `wide` for arithmetic in fp64.
     """
 
     start: int
+    count: int
     row: int
     whole_rows: bool
     wide: bool

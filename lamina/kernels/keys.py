@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.tiles import Block
-
+Floats = NDArray[np.floating[Any]]
 Unsigned = NDArray[np.unsignedinteger[Any]]
 Words = NDArray[np.uint32]
 
@@ -24,14 +23,14 @@ _FACTORS = (0x7FEB_352D, 0x846C_A68B)
 _INVERSES = tuple(pow(factor, -1, 1 << 32) for factor in _FACTORS)
 
 
-def magnitude_bits(values: Block) -> Unsigned:
+def magnitude_bits(values: Floats) -> Unsigned:
     """The bits without the sign: they order like the magnitudes, NaN above all."""
     unsigned = _unsigned(values)
     bits: Unsigned = values.view(unsigned) & unsigned(np.iinfo(unsigned).max >> 1)
     return bits
 
 
-def value_bits(values: Block) -> Unsigned:
+def value_bits(values: Floats) -> Unsigned:
     """Bits that order like the values themselves, negative ones below positive ones."""
     unsigned = _unsigned(values)
     bits = values.view(unsigned)
@@ -48,7 +47,7 @@ def value_of_bits(bits: int, wide: bool) -> float:
     return float(np.array([raw], f"u{width // 8}").view(f"f{width // 8}")[0])
 
 
-def _unsigned(values: Block) -> Any:
+def _unsigned(values: Floats) -> Any:
     return np.uint64 if values.dtype == np.float64 else np.uint32
 
 
@@ -77,12 +76,13 @@ def tie_bits(count: int) -> int:
     return 32 if count <= 1 << 32 else 48
 
 
-def tie_keys(indices: NDArray[np.integer[Any]], count: int) -> Unsigned:
-    """Distinct keys for the flat indices of a tensor of `count` elements, in no order that a region could have."""
+def tie_keys(start: int, stop: int, count: int) -> Unsigned:
+    """Distinct keys for the flat indices [start, stop) of a tensor of `count` elements."""
+    indices = np.arange(start, stop, dtype=np.uint64)
     low = mixed(indices.astype(np.uint32))
     if tie_bits(count) == 32:
         return low
-    return low.astype(np.uint64) << np.uint64(16) | (indices.astype(np.uint64) >> np.uint64(32))
+    return low.astype(np.uint64) << np.uint64(16) | indices >> np.uint64(32)
 
 
 def draws(key: int, start: int, stop: int) -> Words:

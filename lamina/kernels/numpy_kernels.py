@@ -117,7 +117,8 @@ def _tiles(inputs: Sequence[Stored], base: Stored | None, extent: Extent, count:
     for start, end in tile_bounds(count, extent.row, extent.whole_rows):
         part = slice(start, end)
         origin = None if base is None else decoded(base, part)
-        yield part, Tile(tuple(decoded(block, part) for block in inputs), origin, extent.start + start, extent.row)
+        values = tuple(decoded(block, part) for block in inputs)
+        yield part, Tile(values, origin, extent.start + start, extent.count, extent.row)
 
 
 def _accumulate(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.kernels.keys import Unsigned, tie_keys
+
 Block = NDArray[np.floating[Any]]
 
 # 256 KB of fp32: small enough that numpy's temporaries come from memory used a moment ago, not from fresh pages;
@@ -21,12 +23,14 @@ TILE_ELEMENTS = 1 << 16
 class Tile:
     """One run of elements of a tensor in every model, in the arithmetic type. `start` is its first flat index.
 
-    `row` is the length of the last dimension. Where a method's scope is "row", a tile holds whole rows.
+    `count` is the number of elements of the tensor, `row` the length of its last dimension. Where a method's scope
+    is "row", a tile holds whole rows.
     """
 
     inputs: tuple[Block, ...]
     base: Block | None
     start: int
+    count: int
     row: int
 
     @cached_property
@@ -35,6 +39,11 @@ class Tile:
         if self.base is None:
             return self.inputs
         return tuple(np.subtract(each, self.base) for each in self.inputs)
+
+    @cached_property
+    def tie_keys(self) -> Unsigned:
+        """What orders equal elements of the tensor: distinct numbers, in no order that a region could have."""
+        return tie_keys(self.start, self.stop, self.count)
 
     @property
     def stop(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.keys import Histogram, Unsigned, tie_bits, tie_keys
+from lamina.kernels.keys import Histogram, Unsigned, tie_bits
 from lamina.kernels.tiles import Fold, Tile
 from lamina.merge_methods.measures import Facts
 
@@ -49,7 +49,7 @@ def elements_at(channels: Channels, wanted: Sequence[Wanted], facts: Facts) -> G
         def fold(tile: Tile, histograms: dict[_Place, Histogram] = histograms) -> None:
             found = channels(tile)
             for place, histogram in histograms.items():
-                histogram.add(place.digits(found[place.channel], tile.start, facts))
+                histogram.add(place.digits(found[place.channel], tile))
 
         yield fold
         for search in pending:
@@ -62,13 +62,15 @@ def search_bytes(wanted: int) -> int:
     return (wanted + 2) * Histogram.NBYTES
 
 
-def at_or_above(bits: Unsigned, cut: Cut, start: int, facts: Facts) -> NDArray[np.bool_]:
-    """Which of the elements from flat index `start` on are the cut or come after it."""
-    found: NDArray[np.bool_] = bits >= bits.dtype.type(cut.bits)
-    if cut.key:
-        equal = np.flatnonzero(bits == bits.dtype.type(cut.bits))
-        found[equal] = tie_keys(equal + start, facts.count) >= cut.key
-    return found
+def at_or_above(bits: Unsigned, cut: Cut, tile: Tile) -> NDArray[np.bool_]:
+    """Which elements of a tile are the cut or come after it."""
+    limit = bits.dtype.type(cut.bits)
+    if not cut.key:
+        return np.greater_equal(bits, limit)
+    chosen = tile.tie_keys >= tile.tie_keys.dtype.type(cut.key)
+    chosen &= bits == limit
+    chosen |= bits > limit
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,18 @@ class _Place:
     shift: int
     first: bool
 
-    def digits(self, values: Unsigned, start: int, facts: Facts) -> Unsigned:
-        if self.bits is not None:
-            equal = np.flatnonzero(values == values.dtype.type(self.bits))
-            values = tie_keys(equal + start, facts.count)
+    def digits(self, bits: Unsigned, tile: Tile) -> Unsigned:
+        """The digits to be counted in a tile."""
+        values = bits if self.bits is None else tile.tie_keys
         unsigned: Any = values.dtype.type
         digits = values >> unsigned(self.shift) if self.shift else values
         if self.first:
-            return digits
-        before = digits >> unsigned(DIGIT)
-        agreeing: Unsigned = digits[before == unsigned(self.prefix)] & unsigned((1 << DIGIT) - 1)
-        return agreeing
+            return digits if self.bits is None else digits[bits == bits.dtype.type(self.bits)]
+        agreeing = np.flatnonzero(digits >> unsigned(DIGIT) == unsigned(self.prefix))
+        if self.bits is not None:  # few keys agree, of which some are of equals
+            agreeing = agreeing[bits[agreeing] == bits.dtype.type(self.bits)]
+        found: Unsigned = digits[agreeing] & unsigned((1 << DIGIT) - 1)
+        return found
 
 
 class _Search:

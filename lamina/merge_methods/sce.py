@@ -41,7 +41,7 @@ def _select(facts: Facts, values: Values) -> Measuring:
     (cut,) = yield from elements_at(lambda tile: [magnitude_bits(_variance(tile.deltas))], wanted, facts)
 
     def selected(tile: Tile) -> list[Block]:
-        kept = at_or_above(magnitude_bits(_variance(tile.deltas)), cut, tile.start, facts)
+        kept = at_or_above(magnitude_bits(_variance(tile.deltas)), cut, tile)
         return [delta * kept for delta in tile.deltas]
 
     return selected

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.keys import DRAW_RANGE, draws, magnitude_bits, mixed, tie_keys, unmixed
+from lamina.kernels.keys import DRAW_RANGE, draws, magnitude_bits, unmixed
 from lamina.kernels.sums import total
 from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
@@ -143,17 +143,17 @@ def _between(facts: Facts, densities: Sequence[float], ranges: Sequence[tuple[in
         if low == high:
             return np.zeros_like(delta)
         bits = magnitude_bits(delta)
-        kept = _mask(bits, cuts.get((model, low)), tile.start, facts)
+        kept = _mask(bits, cuts.get((model, low)), tile)
         if (upper := cuts.get((model, high))) is not None:
-            above = _mask(bits, upper, tile.start, facts)
+            above = at_or_above(bits, upper, tile)
             kept = ~above if kept is None else kept & ~above
         return delta if kept is None else delta * kept
 
     return sparse
 
 
-def _mask(bits: Any, cut: Cut | None, start: int, facts: Facts) -> Any:
-    return None if cut is None else at_or_above(bits, cut, start, facts)
+def _mask(bits: Any, cut: Cut | None, tile: Tile) -> Any:
+    return None if cut is None else at_or_above(bits, cut, tile)
 
 
 def _magnitudes(tile: Tile) -> list[Any]:
@@ -183,42 +183,47 @@ def keep_ranked() -> Measure:
 
     def run(facts: Facts, values: Values) -> Measuring:
         inverse = values["rescale"] == "inverse"
+        chances = [_chances(d, e, facts.row) for d, e in zip(values["density"], values["epsilon"], strict=True)]
         yield from ()
 
         def sparse(tile: Tile, model: int) -> Block:
-            density, epsilon = values["density"][model], values["epsilon"][model]
-            delta = tile.deltas[model]
+            density, delta = values["density"][model], tile.deltas[model]
             if density >= 1:
                 return delta
             if density <= 0:
                 return np.zeros_like(delta)
-            rank = ranks_in_rows(delta, tile.start, facts)
-            slope = 2 * epsilon / max(1, facts.row - 1)
-            probability = rank * slope + (density - epsilon if facts.row > 1 else density)
-            kept = draws(facts.draw_keys[model], tile.start, tile.stop) < probability * DRAW_RANGE
-            result: Block = delta * ((kept / probability).astype(delta.dtype) if inverse else kept)
-            return result
+            places = ranked_in_rows(delta, tile)
+            drawn = draws(facts.draw_keys[model], tile.start, tile.stop)[places]
+            kept = tile.rows(drawn) < np.ceil(chances[model] * DRAW_RANGE).astype(np.uint32)
+            factor = np.empty(len(delta), delta.dtype if inverse else np.bool_)
+            factor[places] = (kept / chances[model] if inverse else kept).reshape(-1)
+            return np.multiply(delta, factor)
 
         return sparse
 
     return Measure(run, draws=True)
 
 
-def ranks_in_rows(values: Block, start: int, facts: Facts) -> NDArray[np.int64]:
-    """The ascending rank of each element's magnitude in its row, from 0; equals in the order of their keys."""
+def _chances(density: float, epsilon: float, row: int) -> NDArray[np.float64]:
+    """The probability to stay of each rank in a row."""
+    if row == 1:
+        return np.array([density])
+    return density - epsilon + np.arange(row) * (2 * epsilon / (row - 1))
+
+
+def ranked_in_rows(values: Block, tile: Tile) -> NDArray[np.intp]:
+    """The places of a tile, row by row in ascending order of magnitude; equals in the order of their keys."""
     bits = magnitude_bits(values)
-    indices = np.arange(start, start + len(values), dtype=np.uint64)
-    ranks = np.empty(len(values), np.int64)
-    place = np.arange(len(values)) % facts.row
-    if facts.wide or facts.count > 1 << 32:
-        line = np.arange(len(values)) // facts.row
-        ranks[np.lexsort((tie_keys(indices, facts.count), bits, line))] = place
-        return ranks
+    if bits.dtype == np.uint64 or tile.count > 1 << 32:
+        return np.lexsort((tile.tie_keys, bits, np.arange(len(values)) // tile.row))
     # One number holds bits and key; the key is a bijection of the index, so that the sorted numbers know their place.
-    pairs = bits.astype(np.uint64) << np.uint64(32) | mixed(indices.astype(np.uint32))
-    pairs = np.sort(pairs.reshape(-1, facts.row), axis=1).reshape(-1)
-    ranks[unmixed(pairs.astype(np.uint32)) - np.uint32(start)] = place
-    return ranks
+    pairs = bits.astype(np.uint64)
+    pairs <<= np.uint64(32)
+    pairs |= tile.tie_keys
+    tile.rows(pairs).sort(axis=1)
+    places = unmixed(pairs.astype(np.uint32))
+    places -= np.uint32(tile.start & 0xFFFF_FFFF)
+    return places.astype(np.intp)
 
 
 # Rescaling
