@@ -86,7 +86,7 @@ def tie_keys(start: int, stop: int, count: int) -> Unsigned:
 
 
 def draws(key: int, start: int, stop: int) -> Words:
-    """A 32-bit draw for each flat index in [start, stop). `key` has 64 bits.
+    """A 32-bit draw for each flat index in [start, stop). `key` has 64 bits, of which the lowest does not count.
 
     Each key multiplies the index by an odd number of its own, so that two keys share no sequence.
     """

@@ -5,6 +5,7 @@ The method is a function of one vector's Gram matrix; it does not know which vec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,7 +50,7 @@ def combined_by_gram(along: Along, facts: Facts, coefficients: Callable[[Gram], 
             products[number] += dot(vectors[i], vectors[j])
 
     yield fold
-    return tuple(coefficients(symmetric(products, facts.models)))
+    return tuple(_defined(coefficients, products, facts.models))
 
 
 def _mix_of_rows(facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> Mix:
@@ -101,12 +102,20 @@ def _vectors(tile: Tile) -> list[Doubles]:
 
 def _factors(products: Sequence[Doubles], models: int, coefficients: Callable[[Gram], Coefficients]) -> list[Doubles]:
     """For each model its coefficient in every vector."""
-    found = [coefficients(symmetric(each, models)) for each in zip(*(part.tolist() for part in products), strict=True)]
+    vectors = zip(*(part.tolist() for part in products), strict=True)
+    found = [_defined(coefficients, each, models) for each in vectors]
     return list(np.array(found, np.float64).reshape(-1, models).T)
 
 
 def _as(values: Block, factors: Doubles) -> Block:
     return factors.astype(values.dtype)
+
+
+def _defined(coefficients: Callable[[Gram], Coefficients], products: Sequence[float], models: int) -> Coefficients:
+    """The coefficients; not a number where an input is none, which then is found in the result and told."""
+    if not all(map(math.isfinite, products)):
+        return [math.nan] * models
+    return coefficients(symmetric(products, models))
 
 
 def _sum(terms: list[NDArray[Any]]) -> Block:

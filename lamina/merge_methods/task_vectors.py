@@ -204,10 +204,10 @@ def keep_ranked() -> Measure:
     return Measure(run, draws=True)
 
 
-def _chances(density: float, epsilon: float, row: int) -> NDArray[np.float64]:
+def _chances(density: float, epsilon: float, row: int) -> Block:
     """The probability to stay of each rank in a row."""
     if row == 1:
-        return np.array([density])
+        return np.full(1, density, np.float64)
     return density - epsilon + np.arange(row) * (2 * epsilon / (row - 1))
 
 
