@@ -14,18 +14,22 @@ from lamina.expressions.inspect import reads
 from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
+from lamina.planners.chat import check_chat_template, tell_of_chat
 from lamina.planners.crossing import tell_of_slices_that_do_not_cross
 from lamina.planners.notices import (
     tell_of_blends,
     tell_of_configs,
     tell_of_ends,
     tell_of_filters,
+    tell_of_lone_weights,
     tell_of_scale,
     tell_of_uneven_layers,
+    tell_of_weight_sums,
 )
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
 from lamina.planners.slices import Jobs, jobs_of
+from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies, place_of_wish
 from lamina.plans.plan import Dropped, Input, Notice, Plan
 from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
@@ -41,6 +45,8 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     for slip in recipe.slips:
         findings.notices.append(Notice(slip.code, slip.message, slip.place))
     method = _method(recipe, findings)
+    check_tokenizer_keys(recipe, findings)
+    check_chat_template(recipe, findings)
     models = _opened(recipe, open_model, findings)
     slices = slices_of(recipe, models, findings)
     if method is None:
@@ -56,19 +62,23 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     check_one_family(request, findings)
     jobs = jobs_of(request, findings)
     dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
+    check_vocabularies(request, jobs.all, findings)
     files = side_files(request, jobs, findings)
     for key in ("input_model_parameters", "name"):
         if getattr(recipe.schema, key) is not None:
             findings.without_effect("no-effect", f"`{key}` has no effect on this merge.", (key, KEY))
     if len(sound) == len(slices):
         tell_of_filters(request, jobs.filters_used, findings)
+        tell_of_lone_weights(request, findings)
     if findings.problems:
         raise RecipeError(findings.problems)
-    tell_of_configs(request, findings)
+    tell_of_configs(request, jobs, findings)
     tell_of_blends(jobs, findings)
     tell_of_ends(request, jobs, findings)
     tell_of_uneven_layers(request, findings)
     tell_of_scale(request, findings)
+    tell_of_weight_sums(request, jobs, findings)
+    tell_of_chat(request, findings)
     return Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
@@ -120,6 +130,8 @@ def referenced_models(recipe: Recipe) -> dict[ModelRef, Way]:
     named += [(entry.model, ("stack", i, "model")) for i, entry in enumerate(schema.stack or ())]
     for key in ("embed", "norm", "head"):
         named += [(source.model, (key, i, "model")) for i, source in enumerate(getattr(schema, key) or ())]
+    if isinstance(schema.vocabulary_source, ModelRef):
+        named.append((schema.vocabulary_source, place_of_wish(schema)))
     found: dict[ModelRef, Way] = {}
     for ref, way in named:
         if ref is not None:
@@ -135,7 +147,7 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         found = " and ".join(f"`{key}`" for key in given) or "none of them"
         message = f"a recipe has exactly one of `models`, `slices`, `stack`; this one has {found}."
         findings.fault("layers-missing" if not given else "layers-twice", message, (given[-1], KEY) if given else ())
-    for key in ("modules", "tokenizer_source", "tokenizer", "chat_template"):
+    for key in ("modules",):
         if getattr(schema, key) is not None:
             findings.fault("not-yet", f"`{key}` is not merged yet; leave it out.", (key, KEY))
     for key in ("overlap",):
@@ -200,6 +212,9 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
     places = referenced_models(request.recipe)
     for ref, model in request.models.items():
         architecture = model.architecture
+        if places[ref][0] in ("tokenizer_source", "tokenizer"):
+            yield from (Dropped(model.name, name, "only its tokenizer is used") for name in model.checkpoint.specs)
+            continue
         taken = {
             source.start + index
             for entry in request.slices

@@ -6,11 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Set
 
-from lamina.architectures.infer import text_config
+from lamina.architectures.config_values import SHARED, config_values, spelled
 from lamina.architectures.layer_config import has_layer_kinds
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
+from lamina.planners.vocabularies import place_of
 from lamina.recipe.settings import START, Position, Setting, setting_at
 from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
@@ -37,28 +38,120 @@ def tell_of_blends(jobs: Jobs, findings: Findings) -> None:
         )
 
 
-# Values of config.json that change what the same weights compute. The result has the donor's.
-FUNCTION_KEYS = (
-    "model_type", "architectures",
-    "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window",
-    "use_sliding_window", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "attn_logit_softcapping",
-    "final_logit_softcapping", "query_pre_attn_scalar", "residual_multiplier", "embedding_multiplier",
-    "attention_multiplier", "logits_scaling", "max_position_embeddings",
-)  # fmt: skip
+def tell_of_configs(request: Request, jobs: Jobs, findings: Findings) -> None:
+    """Parents whose configs disagree about what the weights compute: the result has the donor's, for all layers."""
+    own = config_values(request.donor.config)
+    refs = dict.fromkeys(source.ref for entry in request.slices for source in entry.sources)
+    others = {ref: config_values(request.models[ref].config) for ref in refs}
+    for key in dict.fromkeys(key for values in (own, *others.values()) for key in values):
+        if key.startswith(SHARED):
+            continue  # a fault, where they differ
+        if key == "architectures" and any(_differ(own, values, "model_type") for values in others.values()):
+            continue  # says the same once more
+        unlike = {ref: values[key] for ref, values in others.items() if _differ(own, values, key)}
+        if unlike:
+            theirs = ", ".join(f"{_written(value)} in `{request.models[ref].name}`" for ref, value in unlike.items())
+            ours = f"{_written(own[key])} in `{request.donor.name}`, whose config.json the result has"
+            follows = _CONSEQUENCES.get(key, "the same weights compute something else")
+            findings.notice(
+                "unlike-configs",
+                f"{spelled(key, request.donor.config)} is {ours}, and {theirs}: {follows}.",
+                place_of(request, request.models[next(iter(unlike))]),
+            )
+    _tell_of_tying(request, jobs, findings)
 
 
-def tell_of_configs(request: Request, findings: Findings) -> None:
-    """Parents whose configs disagree about what the weights compute."""
-    donor = text_config(request.donor.config)
-    for model in request.models.values():
-        other = text_config(model.config)
-        for key in FUNCTION_KEYS:
-            if key in donor and key in other and donor[key] != other[key]:
-                findings.notice(
-                    "unlike-configs",
-                    f"`{model.name}` has {key} {other[key]}, and the result has {donor[key]} of "
-                    f"`{request.donor.name}`: the same weights compute something else.",
-                )
+_CONSEQUENCES = {
+    "model_type": "the layers run as the code of the former, which may not be what they were trained in",
+    "max_position_embeddings": "layers of the latter were trained on texts of another length",
+}
+
+
+def _differ(own: Mapping[str, object], other: Mapping[str, object], key: str) -> bool:
+    return key in own and key in other and own[key] != other[key]
+
+
+def _written(value: object) -> str:
+    """A value of config.json in words: `factor 8.0, low_freq_factor 1.0`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {part}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "not set" if value is None else str(value)
+
+
+def _tell_of_tying(request: Request, jobs: Jobs, findings: Findings) -> None:
+    """Models of which some use their embedding as the head and some have a head of its own."""
+    refs = dict.fromkeys(source.ref for entry in (request.slices[0], request.slices[-1]) for source in entry.sources)
+    tied = {ref: request.models[ref].architecture.tied for ref in refs}
+    if len(set(tied.values())) > 1:
+        shared, own = ([f"`{ref}`" for ref, is_tied in tied.items() if is_tied is wanted] for wanted in (True, False))
+        follows = "so it is in the result" if jobs.tied else "the result has a head of its own"
+        findings.notice(
+            "unlike-configs",
+            f"tie_word_embeddings: the embedding is the head in {', '.join(shared)}, and not in {', '.join(own)}; "
+            f"{follows}, and its config.json says so.",
+        )
+
+
+USUAL_SUM = (0.9, 1.1)  # within it, weights were meant to add up to 1 and a digit was left off
+
+
+def tell_of_weight_sums(request: Request, jobs: Jobs, findings: Findings) -> None:
+    """Weights that add up to far from 1 and are not divided by their sum."""
+    low, high = USUAL_SUM
+    layers = {job.name: job.layer for job in jobs.all}
+    unusual = {name: total for name, total in jobs.weight_sums.items() if not low <= total <= high and name in layers}
+    if unusual:
+        sums = " to ".join(dict.fromkeys(f"{pick(unusual.values()):.4g}" for pick in (min, max)))
+        numbers = sorted({layer for name in unusual if (layer := layers[name]) is not None})
+        where = [f"output layer{'s' if len(numbers) > 1 else ''} {spans(numbers)}"] if numbers else []
+        where += ["the ends"] if any(layers[name] is None for name in unusual) else []
+        findings.notice(
+            "weight-sum",
+            f"on {' and '.join(where)} the weights add up to {sums}, and nothing divides by it (`normalize: false`): "
+            "the tensors are so many times as large. Weights that add up to 1, or `normalize: true`, keep their size.",
+            ("parameters", "normalize") if "normalize" in request.parameters else request.slices[0].way,
+        )
+
+
+def tell_of_lone_weights(request: Request, findings: Findings) -> None:
+    """A weight of the only source of its slice, which the method divides by itself."""
+    method = request.method
+    if "weight" not in method.parameters or method.space != "weights":
+        return
+    if request.recipe.schema.stack is not None:
+        _tell_of_uncrossed_weights(request, findings)
+        return
+    for entry in request.slices:
+        if len(entry.sources) > 1:
+            continue
+        source = entry.sources[0]
+        normalize = entry.parameters.get("normalize") or request.parameters.get("normalize", ())
+        divided = all(value is True for rule in normalize for value in rule.values)
+        if divided and _is_not_one(source.parameters.get("weight", ())):
+            findings.without_effect(
+                "no-effect",
+                f"`weight` of `{source.ref}` has no effect: it is the only source here, and `normalize` divides by "
+                "its weight. `scale` multiplies a source's tensors.",
+                (*source.way, "parameters", "weight"),
+            )
+
+
+def _tell_of_uncrossed_weights(request: Request, findings: Findings) -> None:
+    """The weight of an entry of a stack that no other entry is blended with."""
+    blended = {source.way for entry in request.slices if len(entry.sources) > 1 for source in entry.sources}
+    for number, entry in enumerate(request.recipe.schema.stack or ()):
+        weight = entry.weight or entry.parameters.get("weight", ())
+        if ("stack", number) not in blended and _is_not_one(weight):
+            message = f"`weight` of `{entry.model}` has no effect: nothing is blended with this entry."
+            findings.without_effect(
+                "no-effect", f"{message} `scale` multiplies its tensors.", ("stack", number, "weight")
+            )
+
+
+def _is_not_one(weight: Setting) -> bool:
+    return any(value != 1 for rule in weight for value in rule.values)
 
 
 def tell_of_uneven_layers(request: Request, findings: Findings) -> None:

@@ -5,46 +5,40 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 import yaml
 
-from lamina.architectures.infer import text_config
+from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.layer_config import Origin, restacked_config
-from lamina.checkpoints.files import read_all
 from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
+from lamina.planners.chat import chosen_template
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
+from lamina.planners.small_files import small_files
+from lamina.planners.vocabularies import tokenizer_giver
 from lamina.plans.plan import SideFile
 from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
+from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
+from lamina.tokenizers.vocabulary import VOCABULARY_FILES
 from lamina.version import VERSION
 
-# What is carried from the donor as it is, where it has it.
-CARRIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "added_tokens.json",
-    "merges.txt", "vocab.json", "vocab.txt", "*.tiktoken", "chat_template.jinja", "chat_template.json",
-    "generation_config.json", "preprocessor_config.json", "processor_config.json",
-)  # fmt: skip
-
-# Values of config.json that say how large or of what kind every layer is: a merge has one of each.
-SHARED_KEYS = (
-    "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size", "hidden_act",
-    "n_embd", "n_head",
-)  # fmt: skip
+# What is carried as it is: of the model that gives the tokenizer, and of the donor, where they have it.
+TOKENIZER_FILES = (*VOCABULARY_FILES, "special_tokens_map.json", "merges.txt", *TEMPLATE_FILES)
+OTHER_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 
 
 def check_one_family(request: Request, findings: Findings) -> None:
     """Fault every model whose layers cannot stand beside the donor's under one config.json."""
-    donor = text_config(request.donor.config)
+    donor = config_values(request.donor.config)
     for entry in request.slices:
         for source in entry.sources:
-            other = text_config(request.models[source.ref].config)
-            for key in SHARED_KEYS:
-                if key in donor and key in other and donor[key] != other[key]:
+            other = config_values(request.models[source.ref].config)
+            for key in donor:
+                if key.startswith(SHARED) and key in other and donor[key] != other[key]:
                     message = (
                         f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}: "
                         "their layers do not fit into one model."
@@ -74,7 +68,7 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
     recipe_name = "lamina.yml" if _has_own_words(recipe) else "mergekit_config.yml"
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
-        *_carried(request),
+        *_carried(request, findings),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
     )
@@ -144,13 +138,25 @@ def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], f
         )
 
 
-def _carried(request: Request) -> list[SideFile]:
-    folder = request.donor.folder
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    patterns = (*CARRIED, "*.py") if "auto_map" in request.donor.config else CARRIED
-    return [
-        SideFile(name, read_all(folder / name)) for name in names if any(fnmatch(name, pattern) for pattern in patterns)
-    ]
+def _carried(request: Request, findings: Findings) -> list[SideFile]:
+    """The tokenizer's files and the other small ones, with the chat template that the recipe asks for."""
+    giver = tokenizer_giver(request)
+    own = (*OTHER_FILES, "*.py") if "auto_map" in request.donor.config else OTHER_FILES
+    tokenizer = dict(small_files(giver, TOKENIZER_FILES))
+    template = chosen_template(request, findings)
+    notes = {name: f"of `{giver.name}`" for name in tokenizer if giver is not request.donor}
+    if template is not None:
+        before = tokenizer
+        try:
+            tokenizer = without_template(tokenizer)
+        except ValueError as error:
+            message = f"`{giver.name}`: {error}; mend or replace that file."
+            findings.fault("tokenizer", message, ("chat_template",))
+        notes |= {name: "chat_template is taken out" for name, raw in tokenizer.items() if before[name] != raw}
+        tokenizer = tokenizer | {TEMPLATE_FILE: template.text.encode()}
+        notes[TEMPLATE_FILE] = template.origin
+    files = {**small_files(request.donor, own), **tokenizer}
+    return [SideFile(name, files[name], note=notes.get(name, "")) for name in sorted(files)]
 
 
 def _has_own_words(recipe: Recipe) -> bool:

@@ -6,7 +6,8 @@ them: embeddings the first slice, norm and head the last, unless the recipe name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
+from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
 from lamina.recipe.settings import START, Conditional, Position, setting_at
 from lamina.recipe.slices import Slice, Source
@@ -35,6 +37,7 @@ class Jobs:
     tied: bool
     sources_tied: bool  # every model that gives the head is tied
     filters_used: frozenset[FilterUse]
+    weight_sums: Mapping[str, float]  # by output tensor, where weights are added up and not divided by their sum
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def jobs_of(request: Request, findings: Findings) -> Jobs:
     embedding = next((job.expr for job in jobs if job is not None and job.name == donor.embedding), None)
     tied = sources_tied and head_job is not None and head_job.expr == embedding
     written = [*jobs, None if tied else head_job]
-    return Jobs(tuple(job for job in written if job is not None), tied, sources_tied, frozenset(maker.filters_used))
+    made = tuple(job for job in written if job is not None)
+    return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
 
 
 def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
@@ -134,6 +138,7 @@ class _Maker:
     def __init__(self, request: Request, findings: Findings) -> None:
         self._request, self._findings = request, findings
         self.filters_used: set[FilterUse] = set()
+        self.weight_sums: dict[str, float] = {}
 
     def job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
         parts = self._parts(name, name_in, place)
@@ -146,6 +151,9 @@ class _Maker:
         values = {} if place.method.copies(len(sources)) else self._values(name, named, place)
         if values is None:
             return None
+        weights = values.get("weight")
+        if place.method.space == "weights" and values.get("normalize") is False and isinstance(weights, tuple):
+            self.weight_sums[name] = math.fsum(map(float, weights))
         schema = self._request.recipe.schema
         target = schema.out_dtype or schema.dtype
         try:
@@ -155,7 +163,7 @@ class _Maker:
                 values,
                 base=None if base is None else parts[base][1],
                 dtype=F64 if schema.dtype is F64 else target,
-                draw_keys=[_draw_key(self._request.seed, source, name) for source in sources],
+                draw_keys=[_draw_key(self._request.seed, source, self._drawn_as(name, place)) for source in sources],
             )
         except UndefinedMerge as error:
             self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
@@ -163,6 +171,12 @@ class _Maker:
         if target is not None and expr.spec.dtype.kind is Kind.FLOAT:
             expr = cast(expr, target)
         return Job(name, expr, place.layer)
+
+    def _drawn_as(self, name: str, place: _Place) -> str:
+        """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
+        donor = self._request.donor.architecture
+        tied = all(self._request.models[source.ref].architecture.tied for source in place.entry.sources)
+        return donor.embedding if name == donor.head and tied else name
 
     def _parts(self, name: str, name_in: _NameIn, place: _Place) -> list[tuple[str, Expr]] | None:
         """For each source of the slice the tensor's name there, and the tensor."""
@@ -180,6 +194,9 @@ class _Maker:
         first = parts[0][1]
         for source, (tensor, expr) in zip(place.entry.sources, parts, strict=True):
             if expr.spec.shape != first.spec.shape:
+                if self._is_vocabulary(name) and expr.spec.shape[1:] == first.spec.shape[1:]:
+                    self._fault_rows(name, place.entry.sources[0], first, source, expr)
+                    return None
                 message = (
                     f"{name}: `{place.entry.sources[0].ref}` has {list(first.spec.shape)} and `{source.ref}` has "
                     f"{list(expr.spec.shape)} ({tensor}). Models of one merge need equal shapes."
@@ -195,6 +212,17 @@ class _Maker:
                 self._findings.fault("dtype", message, source.way)
                 return None
         return parts
+
+    def _is_vocabulary(self, name: str) -> bool:
+        """True for the tensors that have a row for each token."""
+        donor = self._request.donor.architecture
+        return name in (donor.embedding, donor.head)
+
+    def _fault_rows(self, name: str, first: Source, its: Expr, source: Source, expr: Expr) -> None:
+        if not self._findings.has("not-yet", source.way):
+            rows = (its.spec.shape[0], expr.spec.shape[0])
+            message = rows_in_words(self._request.models[first.ref], self._request.models[source.ref], name, rows)
+            self._findings.fault("not-yet", message, source.way)
 
     def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
         """Positions of the sources that are combined, and of the one that they are differences from."""

@@ -26,6 +26,7 @@ from lamina.recipe.schema import (
     RecipeSchema,
     SliceSource,
     StackEntry,
+    TokenizerSettings,
     WeightedModel,
 )
 from lamina.recipe.text import KEY, Document, Way, parse_way, read_yaml, with_values
@@ -45,6 +46,7 @@ _LEVELS: dict[type[BaseModel], str] = {
     OutputModule: "in an entry of `modules`",
     StackEntry: "in an entry of `stack`",
     WeightedModel: "in an entry of `embed`, `norm` or `head`",
+    TokenizerSettings: "under `tokenizer`",
 }
 
 
@@ -349,6 +351,7 @@ def _keys_at(way: Way) -> list[str]:
     by_name: dict[str, type[BaseModel]] = {
         "models": InputModel, "slices": OutputSlice, "sources": SliceSource, "stack": StackEntry,
         "embed": WeightedModel, "norm": WeightedModel, "head": WeightedModel,
+        "tokenizer": TokenizerSettings,
     }  # fmt: skip
     return list(by_name.get(names[-1] if names else "", RecipeSchema).model_fields)
 

@@ -139,6 +139,55 @@ def _end(raw: Any) -> Any:
 End = Annotated[list[WeightedModel], BeforeValidator(_end)]
 
 
+def _tokenizer_source(raw: Any) -> Any:
+    return raw if raw in ("base", "union") else _ref(raw)
+
+
+TokenizerSource = Annotated[Literal["base", "union"] | ModelRef, BeforeValidator(_tokenizer_source)]
+
+
+def _token_rules(raw: Any) -> Any:
+    """`tokens`, whose keys are the user's own words. Raises ValueError for what is no rule of MergeKit's."""
+    if not isinstance(raw, dict):
+        raise ValueError("these are rules by token: `{<|im_end|>: {source: MODEL, force: false}}`")
+    for token, rule in raw.items():
+        if not isinstance(rule, dict) or not set(rule) <= {"source", "force"}:
+            raise ValueError(f"the rule of a token is `{{source: MODEL, force: false}}`; `{token}` has `{rule}`")
+        if not isinstance(rule.get("force", False), bool):
+            raise ValueError(f"`force` of `{token}` is true or false, not `{rule['force']}`")
+        if rule.get("source") is not None:
+            _check_token_source(token, rule["source"])
+    return raw
+
+
+def _check_token_source(token: str, raw: Any) -> None:
+    if not isinstance(raw, dict) or "kind" not in raw:
+        _ref(raw)
+    elif raw["kind"] == "model_token":
+        if set(raw) not in ({"kind", "model", "token"}, {"kind", "model", "token_id"}):
+            raise ValueError(
+                f"the source of `{token}` is a row of a model: "
+                "`{kind: model_token, model: MODEL, token: ...}`, or `token_id: ...` in its place"
+            )
+        _ref(raw["model"])
+    elif raw != {"kind": "zero"}:
+        raise ValueError(f"the source of `{token}` has kind `model_token` or `zero`, not `{raw['kind']}`")
+
+
+class TokenizerSettings(_Level):
+    """`tokenizer`, the long form of `tokenizer_source`."""
+
+    source: TokenizerSource = "union"
+    tokens: Annotated[dict[str, Any], BeforeValidator(_token_rules)] = {}
+    pad_to_multiple_of: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+
+def _tokenizer(raw: Any) -> Any:
+    if not isinstance(raw, dict | TokenizerSettings):
+        raise ValueError(f"this is a mapping, `{{source: {raw}}}`; in one word it is `tokenizer_source: {raw}`")
+    return raw
+
+
 class RecipeSchema(_Level):
     """The top level of a recipe."""
 
@@ -156,8 +205,13 @@ class RecipeSchema(_Level):
     embed: End | None = None
     norm: End | None = None
     head: End | None = None
-    tokenizer_source: Any = None
-    tokenizer: Any = None
+    tokenizer_source: TokenizerSource | None = None
+    tokenizer: Annotated[TokenizerSettings, BeforeValidator(_tokenizer)] | None = None
     chat_template: str | None = None
     name: str | None = None  # of use where several recipes stand in one file
     input_model_parameters: Any = None  # in MergeKit's documents, and without effect there
+
+    @property
+    def vocabulary_source(self) -> Literal["base", "union"] | ModelRef | None:
+        """Whose tokenizer the result has, in whichever form it is said; None where the recipe says nothing."""
+        return self.tokenizer.source if self.tokenizer is not None else self.tokenizer_source

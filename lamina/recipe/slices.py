@@ -14,6 +14,7 @@ import yaml
 
 from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe
+from lamina.recipe.schema import TokenizerSettings
 from lamina.recipe.settings import Setting
 from lamina.recipe.text import Way
 
@@ -111,7 +112,21 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
     for key in ("dtype", "out_dtype"):
         if (dtype := getattr(schema, key)) is not None:
             content[key] = str(dtype)
+    if schema.tokenizer is not None:
+        content["tokenizer"] = _tokenizer(schema.tokenizer)
+    if schema.tokenizer_source is not None:
+        content["tokenizer_source"] = str(schema.tokenizer_source)
+    if schema.chat_template is not None:
+        content["chat_template"] = schema.chat_template
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
+
+
+def _tokenizer(settings: TokenizerSettings) -> dict[str, Any]:
+    return {
+        "source": str(settings.source),
+        **({"tokens": settings.tokens} if settings.tokens else {}),
+        **({"pad_to_multiple_of": settings.pad_to_multiple_of} if settings.pad_to_multiple_of else {}),
+    }
 
 
 def _parameters(parameters: Mapping[str, Setting]) -> dict[str, Any]:
