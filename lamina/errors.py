@@ -8,7 +8,7 @@
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
-    ├── UnmergeableTensor           integers that should agree between models differ               (1)
+    ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
     └── WriteFailed                 the disk refused: full, or an I/O error                        (1)
 
@@ -143,7 +143,7 @@ class InputChanged(LaminaError):
 
 
 class UnmergeableTensor(LaminaError):
-    """Integers that should agree between models differ."""
+    """A tensor that has no merge: integers that should agree differ, or directions cancel."""
 
     code = "unmergeable"
 

@@ -97,21 +97,23 @@ def promoted(dtypes: Iterable[DType]) -> DType:
 BLOCK_ELEMENTS = 1 << 20
 
 
-def blocks_of(spec: TensorSpec) -> list[tuple[int, int]]:
+def blocks_of(spec: TensorSpec, *, whole_rows: bool = False) -> list[tuple[int, int]]:
     """The blocks of a tensor as [start, end) in elements.
 
     What is only copied has no rows: its blocks begin at whole bytes, also where an element has 4 or 6 bits.
     """
-    return block_rows(spec.shape if spec.dtype.kind is Kind.FLOAT else (spec.count,))
+    return block_rows(spec.shape if spec.dtype.kind is Kind.FLOAT else (spec.count,), whole_rows=whole_rows)
 
 
-def block_rows(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def block_rows(shape: tuple[int, ...], *, whole_rows: bool = False) -> list[tuple[int, int]]:
     """Runs of whole rows of about 2^20 elements, as [start, end) in elements.
 
     A function of the shape alone, so that whatever is summed per block is the same on every machine. A row
-    longer than a block is split, which elementwise work does not notice.
+    longer than a block is split, which elementwise work does not notice; not so where `whole_rows` are needed.
     """
     count = math.prod(shape)
-    row = min(shape[-1] if shape else 1, BLOCK_ELEMENTS) or 1
+    row = (shape[-1] if shape else 1) or 1
+    if not whole_rows:
+        row = min(row, BLOCK_ELEMENTS)
     step = max(1, BLOCK_ELEMENTS // row) * row
     return [(start, min(start + step, count)) for start in range(0, count, step)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -34,24 +37,55 @@ def methods(name: str | None, as_json: bool) -> None:
 
 
 def explained(method: MergeMethod) -> str:
-    """One method in full: formula, parameters, laws, source."""
-    least, most = method.inputs
-    models = "one model" if most == 1 else f"{least} or more models" if least else "any number of models"
-    lines = [
-        f"{method.name} · {method.title} · {models}{' and a base' if method.space == 'deltas' else ''}",
-        "",
-        f"  {method.summary}",
-        "",
-    ]
+    """One method in full: formula, parameters, laws, source, and a recipe."""
+    lines = [f"{method.name} · {method.title} · {method.counted}{_BASES[method.base]}", ""]
+    lines += [f"  {line}".rstrip() for line in inspect.cleandoc(method.function.__doc__ or "").splitlines()]
+    lines.append("")
     width = max(map(len, method.parameters), default=0)
     for parameter in method.parameters.values():
         meaning = parameter.meaning
         default = "required" if parameter.default is None else f"default {str(parameter.default).lower()}"
         scope = "each model" if meaning.per_model else "all"
-        lines.append(f"  {parameter.name:<{width}}  {meaning.effect} ({meaning.valid}; {scope}; {default})")
+        told = f"{meaning.effect} ({meaning.valid}; {scope}; {default})"
+        lines += textwrap.wrap(
+            told, 112, initial_indent=f"  {parameter.name:<{width}}  ", subsequent_indent=" " * (width + 4)
+        )
     if method.laws:
         lines += ["", f"  laws: {', '.join(method.laws)}"]
-    return "\n".join([*lines, "", f"  {method.reference}"])
+    lines += ["", f"  {method.reference}", ""]
+    return "\n".join([*lines, *(f"  {line}" for line in example_recipe(method).splitlines())])
+
+
+_BASES = {
+    "ordinary": "",
+    "first": ", of two the first is the base",
+    "optional": ", and a base if wanted",
+    "required": " and a base",
+}
+
+
+def example_recipe(method: MergeMethod) -> str:
+    """A recipe that runs in the folder of the example models."""
+    names = ("rev", "sort")[: method.inputs[1] or 2]
+    if method.base == "first":
+        names = ("base", "rev")
+    own: dict[str, object] = {"weight": 0.5} if "weight" in method.parameters else {}
+    for_each = [name for name in method.example if method.parameters[name].meaning.per_model]
+    own = {**own, **{name: method.example[name] for name in for_each}}
+    given = {name: value for name, value in method.example.items() if name not in for_each}
+    lines = ["models:"]
+    lines += [f"  - {{model: {name}{_parameters(own, ', ')}}}" for name in names]
+    lines.append(f"merge_method: {method.name}")
+    if method.base in ("first", "required"):
+        lines.append("base_model: base")
+    if given:
+        lines.append(_parameters(given, ""))
+    return "\n".join(lines)
+
+
+def _parameters(values: Mapping[str, object], before: str) -> str:
+    inner = ", ".join(f"{name}: {str(value).lower()}" for name, value in values.items())
+    return f"{before}parameters: {{{inner}}}" if values else ""
 
 
 def _as_data(method: MergeMethod) -> dict[str, Any]:

@@ -1,25 +1,25 @@
 """Carry out a plan: worker threads take stretches of tensors, compute them block by block, hand them on.
 
-Every block depends on its own inputs alone, so neither the number of workers nor their order is seen in
-the bytes.
+Every block depends on its own inputs alone, and on measures that one worker takes of the whole tensor, so
+neither the number of workers nor their order is seen in the bytes.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lamina.errors import failing_at
 from lamina.execute.memory import workers_that_fit
 from lamina.execute.sinks import Sink
-from lamina.expressions.compute import Workspace, compute
+from lamina.expressions.compute import Worker, Workspace, compute, measure
+from lamina.expressions.inspect import block_bytes, blocks, merges
 from lamina.expressions.nodes import Read
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.plans.plan import Job, Plan
-from lamina.tensor_spec import blocks_of
 
 STRETCH_BLOCKS = 16  # blocks of one tensor that a worker takes at once
 
@@ -57,17 +57,18 @@ def run(
     Raises what goes wrong first, and KeyboardInterrupt, when every worker has stopped.
     """
     stretches: queue.SimpleQueue[tuple[Job, Sequence[tuple[int, int]]]] = queue.SimpleQueue()
-    for job in plan.jobs:
-        blocks = blocks_of(job.expr.spec)
-        for first in range(0, len(blocks), STRETCH_BLOCKS):
-            stretches.put((job, blocks[first : first + STRETCH_BLOCKS]))
+    for stretch in _stretches(plan):
+        stretches.put(stretch)
     report, failures, stop = Report(), [], threading.Event()
 
     def read(tensor: Read, first_byte: int, buffer: memoryview) -> None:
+        if stop.is_set():
+            raise _Stopped
         sources[tensor.model].read_into(tensor.name, first_byte, buffer)
 
     def work() -> None:
-        kernels, workspace = NumpyKernels(), Workspace(plan.bytes_per_worker)
+        workspace = Workspace(max((block_bytes(job.expr) for job in plan.jobs), default=0))
+        worker = Worker(read, NumpyKernels(), workspace)
         while not stop.is_set():
             try:
                 job, blocks = stretches.get_nowait()
@@ -75,11 +76,10 @@ def run(
                 return
             itemsize = job.expr.spec.dtype.bits / 8
             with failing_at(job.name):
+                measured = measure(job.expr, worker)
                 for start, end in blocks:
-                    if stop.is_set():
-                        return
                     workspace.clear()
-                    block, finite = compute(job.expr, start, end, read, kernels, workspace)
+                    block, finite = compute(job.expr, start, end, measured, worker)
                     if not finite:
                         report.non_finite.add(job.name)
                     sink.put(job.name, int(start * itemsize), block.raw)
@@ -88,6 +88,8 @@ def run(
     def guarded_work() -> None:
         try:
             work()
+        except _Stopped:
+            pass
         except BaseException as failure:  # carried to the caller's thread, which raises it
             failures.append(failure)
             stop.set()
@@ -109,3 +111,22 @@ def run(
     if failures:
         raise failures[0]
     return report
+
+
+def _stretches(plan: Plan) -> Iterator[tuple[Job, Sequence[tuple[int, int]]]]:
+    """What a worker takes at once: a tensor that is measured as a whole, of others some blocks.
+
+    The whole ones come first, the largest before the others, so that none is begun when all else is done.
+    """
+    whole = [job for job in plan.jobs if any(merges(job.expr))]
+    for job in sorted(whole, key=lambda job: -job.expr.spec.count):
+        yield job, blocks(job.expr)
+    for job in plan.jobs:
+        if not any(merges(job.expr)):
+            found = blocks(job.expr)
+            for first in range(0, len(found), STRETCH_BLOCKS):
+                yield job, found[first : first + STRETCH_BLOCKS]
+
+
+class _Stopped(Exception):
+    """Another worker failed, or the user has had enough."""

@@ -1,17 +1,20 @@
-"""Make one block of an expression. Reading is a function it is given; it knows no files."""
+"""Measure what has to be seen, then make an expression block by block. Reading is a function it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamina.errors import NonFiniteResult, UnmergeableTensor
-from lamina.expressions.inspect import CACHE_LINE, parts, reads
+from lamina.expressions.inspect import CACHE_LINE, blocks, merges, parts, reads
 from lamina.expressions.nodes import Cast, Expr, Merge, Read
-from lamina.kernels.interface import STORAGE, Kernels, Stored
+from lamina.kernels.interface import STORAGE, Extent, Kernels, Stored
+from lamina.kernels.tiles import Mix
+from lamina.merge_methods import METHODS, UndefinedMerge
 from lamina.tensor_spec import DType
 
 # (tensor, first byte within it, where to put the bytes)
@@ -38,34 +41,92 @@ class Workspace:
         self._used = 0
 
 
-def compute(
-    expr: Expr, start: int, stop: int, read: ReadBytes, kernels: Kernels, workspace: Workspace
-) -> tuple[Stored, bool]:
+Measured = Mapping[Merge, tuple[float, ...] | Mix]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What making blocks takes: a way to read, kernels, and memory for one block of everything."""
+
+    read: ReadBytes
+    kernels: Kernels
+    workspace: Workspace
+
+
+def measure(expr: Expr, worker: Worker) -> Measured:
+    """What the tensors decide about each merge in the expression: its coefficients, or the mix of its blocks.
+
+    Passes over the tensor as often as the measures ask for, block by block, in order.
+    """
+    measured: dict[Merge, tuple[float, ...] | Mix] = {}
+    for node in merges(expr):
+        if node not in measured:
+            measured[node] = _measured(node, measured, worker)
+    return measured
+
+
+def _measured(node: Merge, measured: Measured, worker: Worker) -> tuple[float, ...] | Mix:
+    passes = METHODS[node.method].prepared(dict(node.parameters or ()), node.facts)
+    try:
+        while True:
+            fold = next(passes)
+            for start, stop in blocks(node):
+                worker.workspace.clear()
+                inputs, base = _inputs(node, start, stop, measured, worker)
+                worker.kernels.fold(inputs, base, _extent(node, start), fold)
+    except StopIteration as finished:
+        found: tuple[float, ...] | Mix = finished.value
+        return found
+    except UndefinedMerge as error:
+        raise UnmergeableTensor(f"{error}.") from error
+
+
+def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worker) -> tuple[Stored, bool]:
     """Elements [start, stop) of the flattened result, and whether all of them are finite.
 
     Raises NonFiniteResult where the result is not finite although all that was read is.
     """
-    match expr:
-        case Read():
-            block = workspace.take(stop - start, expr.spec.dtype)
-            read(expr, start * expr.spec.dtype.bits // 8, block.raw)
-            return block, kernels.is_finite(block)
-        case Cast():
-            factors: tuple[float, ...] = (1.0,)
-        case Merge():
-            factors = expr.coefficients
-    made = [compute(part, start, stop, read, kernels, workspace)[0] for part in parts(expr)]
-    if not factors:
-        return _agreed(expr, made), True
-    base = made.pop(0) if isinstance(expr, Merge) and expr.base is not None else None
+    kernels, workspace = worker.kernels, worker.workspace
+    if isinstance(expr, Read):
+        block = workspace.take(stop - start, expr.spec.dtype)
+        worker.read(expr, start * expr.spec.dtype.bits // 8, block.raw)
+        return block, kernels.is_finite(block)
+    inputs, base = _inputs(expr, start, stop, measured, worker)
+    how = _how(expr, measured)
+    if not callable(how) and not how:
+        return _agreed(expr, inputs), True
     out = workspace.take(stop - start, expr.spec.dtype)
-    finite = kernels.combine(made, factors, base, out)
-    if not finite and all(map(kernels.is_finite, [*made, *([] if base is None else [base])])):
+    if callable(how):
+        finite = kernels.mix(inputs, base, _extent(expr, start), how, out)
+    else:
+        finite = kernels.combine(inputs, how, base, out)
+    if not finite and all(map(kernels.is_finite, [*inputs, *([] if base is None else [base])])):
         raise NonFiniteResult(
             f"the result is too large for {expr.spec.dtype}, although every input is finite. "
             "Check the weights, or store it as float32: `out_dtype: float32`."
         )
     return out, finite
+
+
+def _how(expr: Cast | Merge, measured: Measured) -> tuple[float, ...] | Mix:
+    """The coefficients or the mix; empty where the inputs have to agree."""
+    if isinstance(expr, Cast):
+        return (1.0,)
+    return measured[expr] if expr.is_measured else expr.coefficients
+
+
+def _inputs(
+    expr: Cast | Merge, start: int, stop: int, measured: Measured, worker: Worker
+) -> tuple[list[Stored], Stored | None]:
+    made = [compute(part, start, stop, measured, worker)[0] for part in parts(expr)]
+    base = made.pop(0) if isinstance(expr, Merge) and expr.base is not None else None
+    return made, base
+
+
+def _extent(expr: Cast | Merge, start: int) -> Extent:
+    assert isinstance(expr, Merge)
+    facts = expr.facts
+    return Extent(start, facts.count, facts.row, METHODS[expr.method].scope == "row", facts.wide)
 
 
 def _agreed(expr: Expr, blocks: Sequence[Stored]) -> Stored:

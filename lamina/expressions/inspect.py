@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lamina.expressions.nodes import Cast, Expr, Merge, Read
-from lamina.tensor_spec import BLOCK_ELEMENTS
+from lamina.merge_methods import METHODS
+from lamina.tensor_spec import blocks_of
 
 CACHE_LINE = 64  # every buffer starts at one
 
@@ -49,8 +50,26 @@ def shares(expr: Expr, factor: float = 1.0, of_delta: bool = False) -> Iterator[
         case Merge():
             if expr.base is not None:
                 yield from shares(expr.base, factor, of_delta)
-            for source, coefficient in zip(expr.inputs, expr.coefficients or (1.0,), strict=False):
+            for source, coefficient in zip(expr.inputs, _nominal(expr), strict=False):
                 yield from shares(source, factor * coefficient, of_delta or expr.base is not None)
+
+
+def _nominal(expr: Merge) -> tuple[float, ...]:
+    """The factors of a merge; where tensors decide them, what the recipe says of them.
+
+    That is each model's weight, t, or nothing: then all count alike.
+    """
+    if expr.parameters is None:
+        return expr.coefficients or (1.0,)
+    given, models = dict(expr.parameters), len(expr.inputs)
+    match given.get("weight"), given.get("t"):
+        case tuple() as weights, _:
+            numbers = [float(weight) for weight in weights]
+            whole = sum(numbers) if expr.base is None else 1.0
+            return tuple(number / whole for number in numbers) if whole else tuple(numbers)
+        case _, float() as t if models == 2:
+            return (1 - t, t)
+    return (1.0 if expr.base is not None and models == 1 else 1 / models,) * models
 
 
 def is_copy(expr: Expr) -> bool:
@@ -58,10 +77,38 @@ def is_copy(expr: Expr) -> bool:
     return isinstance(expr, Read)
 
 
+def merges(expr: Expr) -> Iterator[Merge]:
+    """Every merge in the expression that has to see elements, the innermost first."""
+    for part in parts(expr):
+        yield from merges(part)
+    if isinstance(expr, Merge) and expr.is_measured:
+        yield expr
+
+
+def keeps_rows(expr: Expr) -> bool:
+    """True when a block may not split a row, however long it is."""
+    return any(METHODS[node.method].scope == "row" for node in merges(expr))
+
+
+def blocks(expr: Expr) -> list[tuple[int, int]]:
+    """The blocks in which the result is made, as [start, end) in elements."""
+    return blocks_of(expr.spec, whole_rows=keeps_rows(expr))
+
+
 def peak_bytes(expr: Expr) -> int:
-    """Buffer bytes that one block of this expression needs: one block of every node in it."""
-    own = min(expr.spec.count, BLOCK_ELEMENTS) * expr.spec.dtype.bits // 8 + CACHE_LINE
-    return own + sum(peak_bytes(part) for part in parts(expr))
+    """Bytes that making this expression takes: one block of every node in it, the state of every measure."""
+    states = [METHODS[node.method].state_bytes(dict(node.parameters or ()), node.facts) for node in merges(expr)]
+    return block_bytes(expr) + sum(states)
+
+
+def block_bytes(expr: Expr) -> int:
+    """Bytes of one block of every node in the expression."""
+    longest = max((end - start for start, end in blocks(expr)), default=0)
+
+    def held(node: Expr) -> int:
+        return longest * node.spec.dtype.bits // 8 + CACHE_LINE + sum(map(held, parts(node)))
+
+    return held(expr)
 
 
 def described(expr: Expr, names: Mapping[str, str]) -> object:
@@ -75,4 +122,7 @@ def described(expr: Expr, names: Mapping[str, str]) -> object:
         case Merge():
             base = None if expr.base is None else described(expr.base, names)
             inputs = [described(source, names) for source in expr.inputs]
-            return ["merge", expr.method, inputs, list(expr.coefficients), base, spec]
+            told: object = list(expr.coefficients)
+            if expr.is_measured:
+                told = {"parameters": expr.parameters, "draw_keys": expr.draw_keys}
+            return ["merge", expr.method, inputs, told, base, spec]

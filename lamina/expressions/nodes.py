@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from lamina.merge_methods import METHODS
+from lamina.merge_methods.measures import Facts
 from lamina.merge_methods.parameters import Value
-from lamina.tensor_spec import DType, Kind, TensorSpec, promoted
+from lamina.tensor_spec import F64, DType, Kind, TensorSpec, promoted
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Cast:
 
 @dataclass(frozen=True)
 class Merge:
-    """`sum_i c_i x_i`, or `base + sum_i c_i (x_i - base)` where a base is given, in the arithmetic dtype.
+    """What a method makes of its inputs, in the arithmetic dtype, stored as `spec` says.
 
-    The coefficients are the method's, for the parameters that the recipe gave. Without coefficients the
-    inputs are no floats: the result is the first, and an input that differs is an error when it is read.
+    Where parameters alone decide it, the result is `sum_i c_i x_i`, or `base + sum_i c_i (x_i - base)` where a
+    base is given, and `coefficients` are the method's. Else there are none, and `parameters` and `draw_keys`
+    (for methods that draw, one a model) tell the method what to make of the tensors. Without either, the inputs
+    are no floats: the result is the first, and an input that differs is an error when it is read.
     """
 
     method: str
@@ -44,6 +48,19 @@ class Merge:
     coefficients: tuple[float, ...]
     base: Expr | None
     spec: TensorSpec
+    parameters: tuple[tuple[str, Value | tuple[Value, ...]], ...] | None = None
+    draw_keys: tuple[int, ...] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """True when the method has to see elements."""
+        return self.parameters is not None
+
+    @property
+    def facts(self) -> Facts:
+        """What a measure may know of the tensor."""
+        dtypes = [self.spec.dtype, *(part.spec.dtype for part in (*self.inputs, *([self.base] if self.base else [])))]
+        return Facts(self.spec.shape, len(self.inputs), F64 in dtypes, self.draw_keys)
 
 
 Expr = Read | Cast | Merge
@@ -65,17 +82,23 @@ def merge(
     *,
     base: Expr | None = None,
     dtype: DType | None = None,
+    draw_keys: Sequence[int] = (),
 ) -> Expr:
     """The tensor that `method` makes of `inputs`, stored as `dtype` (default: the inputs' promoted dtype).
 
-    Every input has the same shape. Raises UndefinedMerge where the formula has no value.
+    Every input has the same shape; methods that draw have a key for each. Raises UndefinedMerge where the formula
+    has no value.
     """
     parts = [*inputs] if base is None else [base, *inputs]
     if parts[0].spec.dtype.kind is not Kind.FLOAT:
         distinct = tuple(dict.fromkeys(parts))
         return distinct[0] if len(distinct) == 1 else Merge(method, distinct, (), None, parts[0].spec)
     target = dtype or promoted(part.spec.dtype for part in parts)
-    factors = METHODS[method].coefficients(parameters) if inputs else ()
+    spec = TensorSpec(parts[0].spec.shape, target)
+    factors = METHODS[method].foreseen(parameters, len(inputs)) if inputs else ()
+    if factors is None and spec.count:
+        return _measured(method, inputs, parameters, base, spec, draw_keys)
+    factors = factors or (1.0,) * len(inputs)  # of a tensor without elements, anything is the same
     kept = [(source, factor) for source, factor in zip(inputs, factors, strict=True) if factor != 0]
     if base is not None and not kept:
         return cast(base, target)
@@ -84,4 +107,28 @@ def merge(
     if not kept:  # a sum of nothing is zero, in the shape of the inputs
         kept = list(zip(inputs, factors, strict=True))
     sources, coefficients = zip(*kept, strict=True)
-    return Merge(method, sources, coefficients, base, TensorSpec(parts[0].spec.shape, target))
+    return Merge(method, sources, coefficients, base, spec)
+
+
+def _measured(
+    method: str,
+    inputs: Sequence[Expr],
+    parameters: Mapping[str, Value | tuple[Value, ...]],
+    base: Expr | None,
+    spec: TensorSpec,
+    draw_keys: Sequence[int],
+) -> Expr:
+    """A merge that has to see elements: without the models that count for nothing, if any is left."""
+    weights = parameters.get("weight") if "zero weight is base" in METHODS[method].laws else None
+    counting = [weight != 0 for weight in weights] if isinstance(weights, tuple) else [True] * len(inputs)
+    if not all(counting):
+        return merge(
+            method,
+            list(compress(inputs, counting)),
+            {name: tuple(compress(v, counting)) if isinstance(v, tuple) else v for name, v in parameters.items()},
+            base=base,
+            dtype=spec.dtype,
+            draw_keys=list(compress(draw_keys, counting)),
+        )
+    keys = tuple(draw_keys) if METHODS[method].draws else ()
+    return Merge(method, tuple(inputs), (), base, spec, tuple(parameters.items()), keys)

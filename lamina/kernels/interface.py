@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.kernels.tiles import Fold, Mix
 from lamina.tensor_spec import BF16, F16, F32, F64, DType
 
 # The numpy type that holds one stored element. bfloat16 is unknown to numpy: its bits travel as uint16.
@@ -31,6 +32,21 @@ class Stored:
         return self.data.view(np.uint8).data
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Where a block lies in its tensor, and how it is worked on.
+
+    `start` is the flat index of its first element, `count` the number of elements of the tensor, `row` the length of
+    its last dimension. `whole_rows` when a tile may not split a row. `wide` for arithmetic in fp64.
+    """
+
+    start: int
+    count: int
+    row: int
+    whole_rows: bool
+    wide: bool
+
+
 class Kernels(Protocol):
     """Fused operations on stored blocks. An instance holds scratch memory and belongs to one thread."""
 
@@ -43,6 +59,14 @@ class Kernels(Protocol):
         multiply-add, then round once, to nearest even. Coefficients are rounded to the arithmetic type.
         False when any element of `out` is NaN or infinite.
         """
+        ...
+
+    def fold(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, fold: Fold) -> None:
+        """Hand a block of the inputs to `fold`, decoded, tile by tile in index order."""
+        ...
+
+    def mix(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, mix: Mix, out: Stored) -> bool:
+        """Write what `mix` makes of each tile, plus the base if there is one, into `out`; say if it is finite."""
         ...
 
     def is_finite(self, block: Stored) -> bool:

@@ -5,19 +5,20 @@ Fresh pages cost more than a dozen copies of the same size, so nothing is alloca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.interface import Stored
+from lamina.kernels.interface import Extent, Stored
+from lamina.kernels.tiles import Block, Fold, Mix, Tile, tile_bounds
 from lamina.tensor_spec import BF16, F16, F32, F64, DType, Kind
 
 TILE = 1 << 18  # elements worked on at once: 1 MB of fp32, which the cache holds
 SCRATCH_BYTES = 4 * 8 * TILE  # sum, term, base, bits; each may be 64 bits wide
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = Block
 
 # Magnitude bits from which on a value is non-finite once rounded to the stored dtype: the bits of the first
 # value that rounds to infinity. (fp16: 65520, half a step above 65504. bf16: half a step above 0x7F7F.)
@@ -58,6 +59,30 @@ class NumpyKernels:
             finite &= _encode(total, out.dtype, out.data[part], bits)
         return finite
 
+    def fold(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, fold: Fold) -> None:
+        with np.errstate(all="ignore"):
+            for _, tile in _tiles(inputs, base, extent, len(inputs[0].data)):
+                fold(tile)
+
+    def mix(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, mix: Mix, out: Stored) -> bool:
+        finite = True
+        with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, once
+            for part, tile in _tiles(inputs, base, extent, len(out.data)):
+                mixed = mix(tile)
+                if tile.base is not None:
+                    mixed = np.add(mixed, tile.base)
+                finite &= self._encode(mixed, Stored(out.data[part], out.dtype))
+        return finite
+
+    def _encode(self, values: Block, out: Stored) -> bool:
+        """Round to the stored dtype; true when all of it is finite."""
+        bits = self._bits.view(np.uint64 if values.dtype == np.float64 else np.uint32)
+        finite = True
+        for start in range(0, len(values), TILE):
+            part = slice(start, min(start + TILE, len(values)))
+            finite &= _encode(values[part], out.dtype, out.data[part], bits[: part.stop - start])
+        return finite
+
     def is_finite(self, block: Stored) -> bool:
         if block.dtype.kind is not Kind.FLOAT:
             return True
@@ -79,6 +104,21 @@ def decode(block: Stored, out: FloatArray) -> None:
         np.copyto(out, (block.data.astype(np.uint32) << 16).view(np.float32))
     else:
         np.copyto(out, block.data)
+
+
+def _tiles(inputs: Sequence[Stored], base: Stored | None, extent: Extent, count: int) -> Iterator[tuple[slice, Tile]]:
+    real = np.float64 if extent.wide else np.float32
+
+    def decoded(block: Stored, part: slice) -> Block:
+        values = np.empty(part.stop - part.start, real)
+        decode(Stored(block.data[part], block.dtype), values)
+        return values
+
+    for start, end in tile_bounds(count, extent.row, extent.whole_rows):
+        part = slice(start, end)
+        origin = None if base is None else decoded(base, part)
+        values = tuple(decoded(block, part) for block in inputs)
+        yield part, Tile(values, origin, extent.start + start, extent.count, extent.row)
 
 
 def _accumulate(

@@ -1,6 +1,51 @@
 """The merge methods, one file each, named as in the YAML. Importing this package registers them all."""
 
-from lamina.merge_methods import linear, passthrough, task_arithmetic
+from lamina.merge_methods import (  # noqa: I001 (the order in which `lamina methods` lists them)
+    linear,
+    slerp,
+    nuslerp,
+    multislerp,
+    karcher,
+    task_arithmetic,
+    ties,
+    dare_linear,
+    dare_ties,
+    breadcrumbs,
+    breadcrumbs_ties,
+    della,
+    della_linear,
+    sce,
+    ram,
+    ramplus_tl,
+    model_stock,
+    nearswap,
+    arcee_fusion,
+    passthrough,
+)
 from lamina.merge_methods.registry import METHODS, MergeMethod, UndefinedMerge
 
-__all__ = ["METHODS", "MergeMethod", "UndefinedMerge", "linear", "passthrough", "task_arithmetic"]
+__all__ = [
+    "METHODS",
+    "MergeMethod",
+    "UndefinedMerge",
+    "linear",
+    "slerp",
+    "nuslerp",
+    "multislerp",
+    "karcher",
+    "task_arithmetic",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "della",
+    "della_linear",
+    "sce",
+    "ram",
+    "ramplus_tl",
+    "model_stock",
+    "nearswap",
+    "arcee_fusion",
+    "passthrough",
+]

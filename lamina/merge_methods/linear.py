@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from lamina.merge_methods.gram import Coefficients
 from lamina.merge_methods.parameters import Normalize, Scale, Weight
-from lamina.merge_methods.registry import Coefficients, UndefinedMerge, merge_method
+from lamina.merge_methods.registry import UndefinedMerge, merge_method
 
 
 @merge_method(

@@ -6,16 +6,19 @@ A method's signature uses these names; validation, help and documentation are re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_type_hints
 
-Value = float | bool
+Value = float | bool | int | str
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a parameter does, in words; `per_model` when each model of a slice has its own value."""
+    """What a parameter does, in words; `per_model` when each model of a slice has its own value.
+
+    Text has `choices`: what a recipe may write, and the value that it stands for.
+    """
 
     effect: str
     type: type[Value]
@@ -23,6 +26,7 @@ class Meaning:
     valid: str = "any number"
     minimum: float = -math.inf
     maximum: float = math.inf
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,25 @@ class Parameter:
         Raises ValueError with what is valid.
         """
         meaning = self.meaning
-        result = _as_bool(value) if meaning.type is bool else _as_float(value)
-        if result is None or not meaning.minimum <= result <= meaning.maximum:
+        result: Value | None = _READERS[meaning.type](value, meaning)
+        if result is None or (not isinstance(result, str) and not meaning.minimum <= result <= meaning.maximum):
             raise ValueError(f"`{self.name}` takes {meaning.valid}, not `{value}`.")
         return result
 
+
+def _share(effect: str, per_model: bool = True) -> Meaning:
+    return Meaning(effect, float, per_model, valid="a number from 0 to 1", minimum=0, maximum=1)
+
+
+def _flag(effect: str) -> Meaning:
+    return Meaning(effect, bool, valid="true or false")
+
+
+def _positive(effect: str, type_: type[Value] = float, valid: str = "a number from 0 on") -> Meaning:
+    return Meaning(effect, type_, valid=valid, minimum=0)
+
+
+_L1 = {"false": "false", "true": "l1", "l1": "l1"}
 
 Weight = Annotated[
     Sequence[float],
@@ -53,17 +71,50 @@ Scale = Annotated[
     Sequence[float],
     Meaning("multiplies this model's tensor before anything else", float, per_model=True),
 ]
-Normalize = Annotated[bool, Meaning("divide by the sum of the weights", bool, valid="true or false")]
+Normalize = Annotated[bool, _flag("divide by the sum of the weights")]
+NormalizeSigned = Annotated[bool, _flag("divide, at each element, by the sum of the weights that agree")]
+NormalizeWeights = Annotated[bool, _flag("divide the weights by their sum")]
 Lambda = Annotated[float, Meaning("multiplies the merged task vector before it is added to the base", float)]
-
-
-# Every parameter of the standard methods. One that a recipe gives to a method without it has no effect there,
-# which deserves a notice; any other name is an error.
-STANDARD_PARAMETERS = (
-    "weight", "scale", "normalize", "lambda", "density", "gamma", "epsilon", "rescale", "int8_mask", "t", "eps",
-    "nuslerp_row_wise", "nuslerp_flatten", "normalize_weights", "max_iter", "tol", "select_topk",
-    "filter_wise", "r", "alpha",
-)  # fmt: skip
+Density = Annotated[Sequence[float], _share("the share of this model's delta that is kept")]
+Gamma = Annotated[Sequence[float], _share("the share of this model's delta, its largest elements, that is dropped")]
+Epsilon = Annotated[
+    Sequence[float],
+    _share("how far the probability to keep rises above `density` for the largest element of a row, and falls below"),
+]
+Rescale = Annotated[
+    str,
+    Meaning(
+        "multiply what is kept until its magnitudes sum to what they were",
+        str, valid="true (or l1) or false", choices=_L1,
+    ),
+]  # fmt: skip
+RescaleDrawn = Annotated[
+    str,
+    Meaning(
+        "true or l1: multiply what is kept until its magnitudes sum to what they were; inverse: divide it by the "
+        "probability with which it was kept, as in the paper",
+        str, valid="true, false, l1 or inverse", choices={**_L1, "inverse": "inverse"},
+    ),
+]  # fmt: skip
+Int8Mask = Annotated[bool, _flag("no effect: MergeKit's way to save memory, and none is needed here")]
+Blend = Annotated[float, Meaning("0 gives the base, 1 the other model", float)]
+Threshold = Annotated[float, Meaning("elements that differ from the base by less take the other model's value", float)]
+RowWise = Annotated[
+    bool,
+    _flag(
+        "with `nuslerp_flatten: false`: true interpolates each column (all that one input feeds), false each row "
+        "(all that feeds one output); MergeKit's names say the opposite"
+    ),
+]
+Flatten = Annotated[bool, _flag("interpolate the tensor as one vector; false: each row, or column, on its own")]
+Eps = Annotated[float, _positive("added to norms before they divide")]
+Iterations = Annotated[int, _positive("the most steps towards the mean", int, "a whole number from 0 on")]
+Tolerance = Annotated[float, _positive("steps and norms below it count as none")]
+TopK = Annotated[float, _share("the share of positions that is kept: those where the models differ most", False)]
+FilterWise = Annotated[bool, _flag("a ratio for each row of its own, instead of one for the tensor")]
+Active = Annotated[float, _positive("deltas up to this magnitude count as unchanged")]
+Reward = Annotated[float, Meaning("how fast the reward for unique changes grows with what a model shares", float)]
+RewardLimit = Annotated[float, _positive("the most of the ratio of shared to unique that is rewarded")]
 
 
 def parameters_of(function: Any) -> dict[str, Parameter]:
@@ -82,7 +133,7 @@ def parameters_of(function: Any) -> dict[str, Parameter]:
     return found
 
 
-def _as_float(value: object) -> float | None:
+def _as_float(value: object, _meaning: Meaning) -> float | None:
     if isinstance(value, bool | int | float | str):
         try:
             number = float(value)
@@ -92,10 +143,23 @@ def _as_float(value: object) -> float | None:
     return None
 
 
+def _as_int(value: object, meaning: Meaning) -> int | None:
+    number = _as_float(value, meaning)
+    return int(number) if number is not None and number == int(number) else None
+
+
 _TRUTH: dict[object, bool] = {
     "true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
 
 
-def _as_bool(value: object) -> bool | None:
+def _as_bool(value: object, _meaning: Meaning) -> bool | None:
     return _TRUTH.get(str(int(value)) if isinstance(value, float) and value in (0, 1) else str(value).lower())
+
+
+def _as_choice(value: object, meaning: Meaning) -> str | None:
+    truth = _as_bool(value, meaning)
+    return meaning.choices.get(str(value).lower() if truth is None else str(truth).lower())
+
+
+_READERS: dict[type[Value], Any] = {float: _as_float, int: _as_int, bool: _as_bool, str: _as_choice}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lamina.merge_methods.gram import Coefficients
 from lamina.merge_methods.parameters import Scale
-from lamina.merge_methods.registry import Coefficients, merge_method
+from lamina.merge_methods.registry import merge_method
 
 
 @merge_method(

@@ -71,7 +71,7 @@ def plan_merge(
     sound = tuple(entry for entry in slices if _is_sound(entry, models) and entry.way not in apart)
     if donor is None or not ends_are_sound(donor, models, findings) or not sound or () in recipe.incomplete:
         raise RecipeError(findings.problems)
-    request = Request(recipe, method, models, donor, sound, parameters)
+    request = Request(recipe, method, models, donor, sound, parameters, seed)
     check_one_family(request, findings)
     jobs = jobs_of(request, findings, trace)
     dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
@@ -189,9 +189,10 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         message = f"unknown method `{name}`.{did_you_mean(spelled, list(METHODS))}"
         findings.fault("unknown-method", message, ("merge_method",), meant or "")
         return METHODS[meant] if meant else None
-    if schema.stack is not None and name not in ("linear", "passthrough"):
+    if schema.stack is not None and name not in ("linear", "slerp", "passthrough"):
         message = (
-            f"the entries of a `stack` are blended by linear, or with nothing to blend by passthrough, not by {name}."
+            "the entries of a `stack` are blended by linear or slerp, or with nothing to blend by passthrough, not by "
+            f"{name}."
         )
         findings.fault("stack-method", message, ("merge_method",), "linear")
         return METHODS["linear"]  # stands in, so that the rest can be looked at

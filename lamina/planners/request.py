@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamina.errors import Problem, nearest
-from lamina.merge_methods import MergeMethod
-from lamina.merge_methods.parameters import STANDARD_PARAMETERS
+from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
@@ -68,6 +67,7 @@ class Request:
     donor: PlainModel
     slices: tuple[Slice, ...]
     parameters: Mapping[str, Setting]
+    seed: int = 0
 
     @property
     def gradient_ends(self) -> str:
@@ -134,10 +134,11 @@ def _number_meant(setting: Setting) -> str:
 
 def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> str | None:
     """Say what is wrong with a parameter; returns the one that it is read as, if any."""
-    if name in STANDARD_PARAMETERS:
+    known = list(dict.fromkeys(parameter for other in METHODS.values() for parameter in other.parameters))
+    if name in known:
         findings.without_effect("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
         return None
-    meant = nearest(name.lower(), list(method.parameters)) or nearest(name.lower(), STANDARD_PARAMETERS)
+    meant = nearest(name.lower(), list(method.parameters)) or nearest(name.lower(), known)
     misplaced = meant is None and name in RecipeSchema.model_fields
     if misplaced:
         message = f"`{name}` is no parameter: it belongs at the top level of the recipe, not under `parameters`."

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import xxhash
+
 from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
@@ -176,12 +178,13 @@ class _Maker:
         sources, base = split
         inputs = [parts[source][1] for source in sources]
         trace = self._trace if self._trace is not None and self._trace.tensor == name else None
-        values = self._values(name, [(place.entry.sources[s], parts[s][0]) for s in sources], place, trace)
+        named = [(place.entry.sources[source], parts[source][0]) for source in sources]
+        values = {} if place.method.copies(len(sources)) else self._values(name, named, place, trace)
         if values is None:
             return None
         weights = values.get("weight")
         if place.method.space == "weights" and values.get("normalize") is False and isinstance(weights, tuple):
-            self.weight_sums[name] = math.fsum(weights)
+            self.weight_sums[name] = math.fsum(map(float, weights))
         schema = self._request.recipe.schema
         target = schema.out_dtype or schema.dtype
         try:
@@ -191,6 +194,7 @@ class _Maker:
                 values,
                 base=None if base is None else parts[base][1],
                 dtype=F64 if schema.dtype is F64 else target,
+                draw_keys=[_draw_key(self._request.seed, source, self._drawn_as(name, place)) for source in sources],
             )
         except UndefinedMerge as error:
             self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
@@ -198,6 +202,12 @@ class _Maker:
         if target is not None and expr.spec.dtype.kind is Kind.FLOAT:
             expr = cast(expr, target)
         return Job(name, expr, place.layer)
+
+    def _drawn_as(self, name: str, place: _Place) -> str:
+        """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
+        donor = self._request.donor.architecture
+        tied = all(self._request.models[source.ref].architecture.tied for source in place.entry.sources)
+        return donor.embedding if name == donor.head and tied else name
 
     def _parts(self, name: str, name_in: _NameIn, place: _Place) -> list[tuple[str, Expr]] | None:
         """For each source of the slice the tensor's name there, and the tensor."""
@@ -246,31 +256,42 @@ class _Maker:
             self._findings.fault("not-yet", message, source.way)
 
     def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
-        """Positions of the sources that are combined, and of the one that is their base."""
+        """Positions of the sources that are combined, and of the one that they are differences from."""
         entry, method = place.entry, place.method
         positions = list(range(len(entry.sources)))
         base: int | None = None
-        if method.space == "deltas":
-            found = [position for position in positions if entry.sources[position].ref == entry.base]
+        if method.base == "required" or (method.base == "optional" and entry.base is not None):
+            found = self._bases(entry)
             if len(found) != 1:
                 self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way)
                 return None
             base = found[0]
             positions.remove(base)
+        elif method.base == "first" and len(positions) > 1:
+            found = self._bases(entry)
+            if not found:
+                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way)
+                return None
+            positions.remove(found[0])
+            positions.insert(0, found[0])
         least, most = method.inputs
         if not least <= len(positions) <= (most or len(positions)):
-            takes = "one model" if (least, most) == (1, 1) else f"{least} models or more"
             extra = ""
-            if entry.sources[-1].way == ("base_model",):
+            if entry.sources[-1].way == ("base_model",) and base is None:
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
-            message = f"{method.name} takes {takes}, and here are {len(positions)}{extra}."
+            beside = "" if base is None else " beside the base"
+            message = f"{method.name} takes {method.counted}{beside}, and here are {len(positions)}{extra}."
             self._findings.fault("inputs", message + inputs_advice(method, entry), entry.way)
             return None
         return positions, base
 
+    def _bases(self, entry: Slice) -> list[int]:
+        return [position for position, source in enumerate(entry.sources) if source.ref == entry.base]
+
     def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
         if entry.base is None:
-            return f"{method.name} adds differences to a base: name it with `base_model:`."
+            needs = "starts at a base" if method.base == "first" else "adds differences to a base"
+            return f"{method.name} {needs}: name it with `base_model:`."
         if count == 0:
             return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
         return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
@@ -309,7 +330,11 @@ class _Maker:
         for setting, way in settings:
             value = setting_at(setting, tensor, place.position)
             if value is not None:
-                value = parameter.coerce(value)
+                try:
+                    value = parameter.coerce(value)
+                except ValueError as error:  # a gradient that runs through values which are none
+                    self._findings.fault("parameter-value", str(error), place.entry.way)
+                    return None
                 if trace is not None:
                     rule = next(rule for rule in setting if rule.matches(tensor))
                     number = setting.index(rule) if len(setting) > 1 else None
@@ -340,3 +365,8 @@ def _where(recipe: Recipe, level: Way, parameter: str, rule: int | None) -> Way 
         if recipe.says(way):
             return way if rule is None else (*way, rule)
     return ("overlap",) if level[:1] == ("stack",) and recipe.says(("overlap",)) else None
+
+
+def _draw_key(seed: int, position: int, name: str) -> int:
+    """What random draws for one source of one output tensor are addressed by."""
+    return xxhash.xxh3_64_intdigest(f"{seed} {position} {name}".encode())

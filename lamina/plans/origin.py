@@ -33,7 +33,7 @@ class Value:
     """One parameter's value, and the `place` where it was set. `model` is empty where it holds for all."""
 
     parameter: str
-    value: float | bool
+    value: float | bool | int | str
     place: str
     model: str = ""
     source_layer: int | None = None

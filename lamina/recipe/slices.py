@@ -91,6 +91,7 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
                     }
                     for source in entry.sources
                 ],
+                **({} if entry.base in (None, schema.base_model) else {"base_model": str(entry.base)}),
                 **_parameters(entry.parameters),
             }
             for entry in slices

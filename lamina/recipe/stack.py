@@ -75,8 +75,7 @@ def slices_of_stack(recipe: Recipe, depth: Depth, problems: list[Problem]) -> li
     problems += found
     if found:
         return []
-    weighted = recipe.schema.merge_method != "passthrough"
-    return [_slice(shares, run, weighted=weighted) for run in _runs(shares)]
+    return [_slice(shares, run, recipe.schema.merge_method or "linear") for run in _runs(shares)]
 
 
 _EITHER = "an entry has either `layers: 8-31` or `layer_range: [8, 32]`"
@@ -232,6 +231,11 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
                 way,
             )
         ]
+    if recipe.schema.merge_method == "slerp" and (weighted or len(here) > 2):
+        why = f"slerp blends two, and here are {len(here)}: `merge_method: linear` blends any number"
+        if weighted:
+            why = "slerp takes no weights: `overlap: average` or `ramp` gives its t"
+        return [recipe.problem("overlap", f"{who} cross on {layers}; {why}.", way)]
     if len(weighted) == len(here):
         return []
     if weighted and overlap is None:
@@ -300,27 +304,41 @@ def _runs(shares: Sequence[Sequence[_Share]]) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _slice(shares: Sequence[Sequence[_Share]], run: range, *, weighted: bool) -> Slice:
+def _slice(shares: Sequence[Sequence[_Share]], run: range, method: str) -> Slice:
+    """One slice. Under linear its sources have weights; under slerp, two have t between them, from the earlier."""
     sources = []
     for position, share in enumerate(shares[run.start]):
         entry, start = share.entry, share.layer(run.start)
         part = range(share.place(run.start), share.place(run.start) + len(run))
         parameters = {name: _restricted(value, part, len(entry.layers)) for name, value in entry.parameters.items()}
-        if weighted:
+        if method not in ("slerp", "passthrough"):
             weights = [shares[output][position].weight for output in run]
             parameters = {"weight": _weight(weights, entry, part)} | parameters
         sources.append(Source(entry.ref, start, start + len(run), parameters, entry.way))
+    if method == "slerp" and len(sources) == 2:
+        return Slice(tuple(sources), {"t": _t([shares[output] for output in run])}, sources[0].ref, sources[0].way)
     return Slice(tuple(sources), {}, None, sources[0].way)
+
+
+def _t(shares: Sequence[Sequence[_Share]]) -> Setting:
+    """How far each layer lies from the earlier of two entries to the later."""
+    pairs = [(earlier.weight or 0.0, later.weight or 0.0) for earlier, later in shares]
+    return _gradient([later / (earlier + later) for earlier, later in pairs])
 
 
 def _weight(weights: Sequence[float | None], entry: _Entry, part: range) -> Setting:
     given = [weight for weight in weights if weight is not None]
     if not given:
         return _restricted(entry.weight or (), part, len(entry.layers))
-    if given[0] == given[-1]:
-        return (Conditional(None, (given[0],)),)
-    whole_ramp = {given[0], given[-1]} == {0.0, 1.0}
-    return (Conditional(None, (given[0], given[-1]) if whole_ramp else tuple(given)),)
+    return _gradient(given)
+
+
+def _gradient(values: Sequence[float]) -> Setting:
+    """The shortest gradient with these values, one a layer, of which each is as far from the next."""
+    if values[0] == values[-1]:
+        return (Conditional(None, (values[0],)),)
+    whole_ramp = {values[0], values[-1]} == {0.0, 1.0}
+    return (Conditional(None, (values[0], values[-1]) if whole_ramp else tuple(values)),)
 
 
 def _restricted(setting: Setting, part: range, count: int) -> Setting:

@@ -128,3 +128,15 @@ def test_a_llama_that_does_not_say_whether_it_is_tied_is_not(tmp_path: Path) -> 
     merged = read_checkpoint(tmp_path / "out")
     assert all_bits(merged) == all_bits(source)
     assert not merged.config.get("tie_word_embeddings", False)
+
+
+def test_random_draws_leave_tied_models_tied(bench: Bench) -> None:
+    merged = bench.merge("""
+        models:
+          - {model: tied_b, parameters: {weight: 1, density: 0.5}}
+        merge_method: dare_ties
+        base_model: tied
+        """)
+    assert "lm_head.weight" not in merged.tensors
+    assert merged.config["tie_word_embeddings"] is True
+    assert not same_bits(merged.embed, bench["tied"].embed)

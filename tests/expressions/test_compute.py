@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.errors import NonFiniteResult, UnmergeableTensor
-from lamina.expressions.compute import Workspace, compute
+from lamina.expressions.compute import Worker, Workspace, compute
 from lamina.expressions.inspect import peak_bytes, reads
 from lamina.expressions.nodes import Cast, Expr, Merge, Read, cast
 from lamina.kernels.interface import Stored
@@ -236,4 +236,4 @@ def made(
         buffer[:] = data[source.model][first_byte : first_byte + len(buffer)]
 
     stop = expr.spec.count if stop is None else stop
-    return compute(expr, start, stop, read, KERNELS, workspace or Workspace(peak_bytes(expr)))
+    return compute(expr, start, stop, {}, Worker(read, KERNELS, workspace or Workspace(peak_bytes(expr))))
