@@ -154,7 +154,7 @@ def _as_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
-def _number(value: float | bool) -> str:
+def _number(value: float | bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
 
 
