@@ -155,9 +155,9 @@ def _as_data(expr: Expr) -> dict[str, Any]:
 
 
 def _number(value: float | bool | int | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+    return str(value).lower() if isinstance(value, bool | str) else f"{value:.6g}"
 
 
 def _written(values: Sequence[float | bool | str]) -> str:
-    shown = [value if isinstance(value, str) else _number(value) for value in values]
+    shown = [_number(value) for value in values]
     return f"[{', '.join(shown if len(shown) <= 6 else [*shown[:3], '...', shown[-1]])}]"
