@@ -12,7 +12,7 @@ help:
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
-	@echo "make bench   measure speed and memory (see benchmarks/README.md)"
+	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make clean   remove .venv and everything else that was made"
 
 demo: $(VENV)/.demo
@@ -30,8 +30,9 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python tools/make_docs.py
 
+WORK ?= build/bench
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/merge_speed.py
+	$(BIN)/python benchmarks/merge_speed.py --work $(WORK) $(if $(PEER),--peer $(PEER))
 
 clean:
 	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
