@@ -16,7 +16,7 @@ from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.order_statistics import Wanted, at_or_above, elements_at, search_bytes
 from lamina.merge_methods.parameters import Int8Mask, TopK
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import elected, scaled, summed
+from lamina.merge_methods.task_vectors import agreeing_with_elected, scaled, summed
 
 Selected = Callable[[Tile], Sequence[Block]]
 NO_WEIGHT = 1e-6  # MergeKit's guard: squares that sum to less give every model the same weight
@@ -105,10 +105,9 @@ def sce(
     the squares that are left; equal, where these sum to next to nothing.
     """
     deltas = selected(tile)
-    sign = elected(deltas)
-    agreeing = [np.greater(delta * sign, 0) for delta in deltas]
+    agreeing = agreeing_with_elected(deltas)
     terms = [scaled(delta, share) * agrees for delta, share, agrees in zip(deltas, shares, agreeing, strict=True)]
-    return summed(terms) / np.maximum(_agreeing_shares(shares, agreeing, sign.dtype.type), NO_WEIGHT)
+    return summed(terms) / np.maximum(_agreeing_shares(shares, agreeing, deltas[0].dtype.type), NO_WEIGHT)
 
 
 def _agreeing_shares(shares: Sequence[float], agreeing: Sequence[NDArray[np.bool_]], real: Any) -> Block:

@@ -42,8 +42,7 @@ def task_vectors(
         scale = lambda_ / divisor(weight, normalize)
         return summed([scaled(sparse(tile, i), scale * w * boosts[i]) for i, w in enumerate(weight)])
     terms = [scaled(sparse(tile, i), w * boosts[i]) for i, w in enumerate(weight)]
-    sign = elected(terms)
-    agreeing = [np.greater(term * sign, 0) for term in terms]
+    agreeing = agreeing_with_elected(terms)
     result = summed([term * agrees for term, agrees in zip(terms, agreeing, strict=True)])
     if normalize:
         result /= _sum_of_agreeing(weight, agreeing, result.dtype.type)
@@ -56,12 +55,18 @@ def divisor(weight: Sequence[float], normalize: bool) -> float:
     return whole if abs(whole) >= NO_SUM else 1.0
 
 
-def elected(terms: Sequence[Block]) -> Block:
-    """The sign of each position's sum, as 1 or -1. Near-ties go to plus."""
-    balance = summed([term.copy() for term in terms])
+def agreeing_with_elected(terms: Sequence[Block]) -> list[NDArray[np.bool_]]:
+    """Where each term has the sign of its position's sum. Near-ties go to plus; zeros agree with no sign."""
+    balance = summed([terms[0].copy(), *terms[1:]])
     magnitude = summed([np.abs(term) for term in terms])
     magnitude *= -TIE
-    return np.where(balance < magnitude, balance.dtype.type(-1), balance.dtype.type(1))
+    minus = balance < magnitude
+    agreeing = []
+    for term in terms:
+        agrees = np.equal(term < 0, minus)
+        agrees &= term != 0
+        agreeing.append(agrees)
+    return agreeing
 
 
 def scaled(values: Block, factor: float) -> Block:
