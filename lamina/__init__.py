@@ -1,8 +1,12 @@
 """Lamina merges language models layer by layer: exact, streamed, in bounded memory.
 
 import lamina
+plan = lamina.plan("recipe.yml")            # what a merge would do, from headers alone
 lamina.merge("recipe.yml", "out")           # a published folder
-plan = lamina.plan("recipe.yml")            # what that would do, from headers alone
+lamina.tensors("recipe.yml")                # its tensors by name, computed when asked for
+lamina.load_model("recipe.yml")             # a live transformers model, nothing written
+
+A recipe is a file, the folder of a published merge, YAML text, a mapping, or what `load_recipe` gives.
 """
 
 from __future__ import annotations
@@ -12,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 from lamina.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from lamina.api import Result, as_slices, merge, plan
+    from lamina.api import Result, as_slices, explain, load_model, merge, plan, tensors
+    from lamina.errors import LaminaError, RecipeError
+    from lamina.recipe.load import Recipe, load_recipe
 
-__all__ = ["Result", "__version__", "as_slices", "merge", "plan"]
+__all__ = [
+    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe",
+    "Recipe", "Result", "LaminaError", "RecipeError", "__version__",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when it is first used: `lamina --help` needs none of it."""
     if name not in __all__:
         raise AttributeError(f"module 'lamina' has no attribute {name!r}")
-    from lamina import api
+    from lamina import api, errors
 
-    return getattr(api, name)
+    return getattr(errors if name.endswith("Error") else api, name)

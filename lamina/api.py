@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from lamina.checkpoints.checkpoint import Checkpoint
+from lamina.checkpoints.checkpoint import Checkpoint, FetchProgress
+from lamina.checkpoints.files import free_bytes
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
-from lamina.errors import CheckpointError, OutputError
-from lamina.execute.memory import peak_memory, workers_that_fit
+from lamina.errors import OutputError
+from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.run import Progress, run
+from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef
-from lamina.models.plain import PlainModel, open_model
+from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
+from lamina.planners.origins import explanation
 from lamina.planners.request import Findings
+from lamina.planners.side_files import TOKENIZER_FILES
+from lamina.planners.slices import Trace
+from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
-from lamina.recipe.load import Recipe, load_recipe
+from lamina.recipe.load import Border, Recipe, RecipeLike, load_recipe
 from lamina.recipe.slices import as_yaml
 from lamina.version import VERSION
 
@@ -40,13 +48,54 @@ class Result:
     non_finite: tuple[str, ...] = ()
 
 
-def plan(recipe: str | Path) -> Plan:
-    """What merging the recipe in this file would do. Reads configs and headers only. Raises RecipeError."""
-    return _planned(load_recipe(Path(recipe)))[0]
+@dataclass(frozen=True)
+class Forecast:
+    """A plan, and what carrying it out takes here. In bytes: `memory` of the process at its peak, disk.
+
+    `refusal` is why `merge` would refuse the output now, None where it would not.
+    """
+
+    plan: Plan
+    memory: int
+    disk_needed: int
+    disk_free: int
+    shards: int
+    already_there: bool
+    refusal: OutputError | None
+
+
+class Options(TypedDict, total=False):
+    """What can be said of a recipe beside what stands in it. All verbs take these.
+
+    `set_values` change it (`["stack[1].at=8"]`); `border` says which slips are errors: "strict", "normal" or
+    "lenient". `seed` is of the random draws. `unlike_models` lets models be merged whose configs disagree
+    about what they compute, if their tensors have equal shapes. Without `copy_tokenizer` no tokenizer is
+    written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
+    `offline` are for models of the Hub, by default as huggingface_hub is set up.
+    """
+
+    set_values: Sequence[str]
+    border: Border
+    seed: int
+    unlike_models: bool
+    copy_tokenizer: bool
+    write_model_card: bool
+    cache_dir: str | Path | None
+    token: str | None
+    offline: bool
+
+
+def plan(recipe: RecipeLike, **options: Unpack[Options]) -> Plan:
+    """What merging a recipe would do. Reads configs and headers only.
+
+    A recipe is a file, the folder of a published merge, YAML text of more than one line, a mapping, or a
+    Recipe. Raises RecipeError with all that is wrong.
+    """
+    return _planned(recipe, options).plan
 
 
 def merge(
-    recipe: str | Path,
+    recipe: RecipeLike,
     out: str | Path,
     *,
     workers: int | None = None,
@@ -54,26 +103,34 @@ def merge(
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
+    fetching: FetchProgress = lambda _file, _nbytes: None,
     progress: Progress = lambda _name, _nbytes: None,
+    **options: Unpack[Options],
 ) -> Result:
-    """Merge the recipe in a file into the folder `out`, which appears whole or not at all.
+    """Merge a recipe into the folder `out`, which appears whole or not at all.
 
     `memory` bounds the whole process and `shard_size` the files, in bytes. The bytes of the tensors depend
     on neither, nor on `workers` (default: the machine's cores). What the same plan made before is left as it
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
+    What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
-    started, recipe, out = time.monotonic(), Path(recipe), Path(out)
-    found, models = _planned(load_recipe(recipe))
-    checkpoints = {model.name: model.checkpoint for model in models.values()}
+    started, out = time.monotonic(), Path(out)
+    planned = _planned(recipe, options)
+    found, checkpoints = planned.plan, planned.checkpoints
     layout = lay_out(found.specs, shard_size)
     workers_that_fit(found, workers, memory)
     try:
-        check_output(out, layout.size, [recipe, *(c.folder for c in checkpoints.values())])
+        check_output(out, _disk_needed(found, layout), planned.precious, beside=planned.to_fetch)
+        already_there = not force and _is_there(out, found)
+        if not already_there:
+            on_plan(found)
+        for name, checkpoint in checkpoints.items():
+            checkpoint.fetch(found.reads_of(name), fetching)
         provenance = _provenance(found, checkpoints)
-        if not force and _is_there(out, provenance):
+        if already_there:
+            _check_unchanged(out, provenance)
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        on_plan(found)
         with CheckpointWriter(layout, out) as sink:
             report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
             for file in found.files:
@@ -83,48 +140,155 @@ def merge(
             sink.put_file(MADE_BY, json.dumps({**provenance, "files": sizes}, indent=2).encode() + b"\n")
             sink.publish()
     finally:
-        for checkpoint in checkpoints.values():
-            checkpoint.close()
+        planned.close()
     return Result(
         out, found, layout, time.monotonic() - started, peak_memory(), non_finite=tuple(sorted(report.non_finite))
     )
 
 
-def _planned(recipe: Recipe) -> tuple[Plan, Mapping[ModelRef, PlainModel]]:
-    """The plan of a recipe, and its models."""
+def forecast(
+    recipe: RecipeLike,
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    force: bool = False,
+    **options: Unpack[Options],
+) -> Forecast:
+    """The plan of a recipe and what it takes here. Without `out` the working directory's disk counts.
+
+    Raises what `merge` would raise before it reads a tensor, but for what stands at `out`: see `refusal`.
+    """
+    planned = _planned(recipe, options)
+    layout = lay_out(planned.plan.specs, shard_size)
+    needed = _disk_needed(planned.plan, layout)
+    folder = Path() if out is None else Path(out)
+    refusal, already_there = None, False
+    if out is not None:
+        try:
+            check_output(folder, needed, planned.precious, beside=planned.to_fetch)
+            already_there = not force and _is_there(folder, planned.plan)
+        except OutputError as error:
+            refusal = error
+    return Forecast(
+        planned.plan,
+        predicted_memory(planned.plan, workers, memory),
+        needed,
+        free_bytes(folder.absolute()),
+        len(layout.shards),
+        already_there,
+        refusal,
+    )
+
+
+def tensors(
+    recipe: RecipeLike, *, workers: int | None = None, memory: int = DEFAULT_MEMORY, **options: Unpack[Options]
+) -> Tensors:
+    """The merged tensors by name, as numpy arrays that are computed when they are asked for.
+
+    `memory` bounds what computing takes; the arrays themselves come on top. `.spec(name)` computes nothing.
+    """
+    planned = _planned(recipe, options)
+    return Tensors(planned.plan, planned.checkpoints, workers=workers, memory=memory)
+
+
+def load_model(
+    recipe: RecipeLike,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    **options: Unpack[Options],
+) -> Any:
+    """The merge as a live transformers model, ready to run; nothing is written to disk.
+
+    It computes what the published folder would compute when loaded, to the bit. Holds the whole model in
+    memory, on top of `memory`. Needs the extra `hf`: raises MissingExtra without it.
+    """
+    from lamina.execute.live_model import live_model
+
+    with tensors(recipe, workers=workers, memory=memory, **options) as merged:
+        return live_model(merged, device)
+
+
+def explain(recipe: RecipeLike, tensor: str, **options: Unpack[Options]) -> Explanation:
+    """How one output tensor is made, and where the recipe sets every value that enters.
+
+    Raises RecipeError, with near names, where the merge has no tensor of that name.
+    """
+    trace = Trace(tensor)
+    planned = _planned(recipe, options, trace)
+    return explanation(planned.plan, planned.recipe, trace)
+
+
+def as_slices(recipe: RecipeLike, **options: Unpack[Options]) -> str:
+    """The recipe with its layers spelled as `slices`, as YAML: it plans to the same digest."""
+    planned = _planned(recipe, options)
+    return as_yaml(planned.recipe, slices_of(planned.recipe, planned.models, Findings(planned.recipe)))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A plan with the recipe and the open models that it comes from."""
+
+    plan: Plan
+    recipe: Recipe
+    models: Mapping[ModelRef, PlainModel]
+
+    @property
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """The open checkpoints, as the plan calls them."""
+        return {model.name: model.checkpoint for model in self.models.values()}
+
+    @property
+    def precious(self) -> list[Path]:
+        """What an output must not take the place of: the recipe's file and the models' folders."""
+        file = Path(self.recipe.file)
+        return [*([file] if file.exists() else []), *(each.folder for each in self.checkpoints.values())]
+
+    @property
+    def to_fetch(self) -> list[tuple[Path, int]]:
+        """What is still to be fetched from the Hub: the folder that gets it, and how many bytes."""
+        return [(self.checkpoints[source.name].folder, source.bytes_to_fetch) for source in self.plan.inputs]
+
+    def close(self) -> None:
+        for checkpoint in self.checkpoints.values():
+            checkpoint.close()
+
+
+def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
+    """Read a recipe, open its models, plan it."""
+    recipe = load_recipe(source, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
+    hub = HubOptions(_path(options.get("cache_dir")), options.get("token"), options.get("offline", False))
     opened: dict[ModelRef, PlainModel] = {}
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(str(ref), folder_of(ref, recipe.folder))
+            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub))
         return opened[ref]
 
-    return plan_merge(recipe, open_once), opened
+    found = plan_merge(
+        recipe,
+        open_once,
+        seed=options.get("seed", 0),
+        unlike_models=options.get("unlike_models", False),
+        trace=trace,
+    )
+    files = found.files
+    if not options.get("copy_tokenizer", True):
+        files = tuple(file for file in files if not any(fnmatch(file.name, each) for each in TOKENIZER_FILES))
+    if not options.get("write_model_card", True):
+        files = tuple(file for file in files if not file.about_the_merge)
+    return _Planned(found if files is found.files else replace(found, files=files), recipe, opened)
 
 
-def as_slices(recipe: str | Path) -> str:
-    """The recipe in this file with its layers spelled as `slices`, as YAML: it plans to the same digest."""
-    loaded = load_recipe(Path(recipe))
-    _, models = _planned(loaded)
-    return as_yaml(loaded, slices_of(loaded, models, Findings(loaded)))
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
-def folder_of(ref: ModelRef, beside: Path) -> Path:
-    """The folder that a recipe means: looked for beside the recipe, then in the working directory.
-
-    Raises CheckpointError where it is in neither.
-    """
-    path = Path(ref.path).expanduser()
-    for folder in dict.fromkeys((beside / path, path)):
-        if folder.is_dir():
-            return folder
-    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    advice = ""
-    if ref.path.count("/") == 1 and not path.is_absolute():
-        advice = (
-            f" Models of the Hub are not fetched yet: `hf download {ref.path} --local-dir {ref.path}` brings it here."
-        )
-    raise CheckpointError(f"there is no folder {looked}.{advice}")
+def _disk_needed(found: Plan, layout: Layout) -> int:
+    return layout.size + sum(len(file.content) for file in found.files)
 
 
 def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
@@ -133,27 +297,37 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str,
         {
             "model": source.name.rstrip("/").rpartition("/")[2],
             "headers": source.fingerprint,
-            "sample": checkpoints[source.name].sample(),
+            "sample": checkpoints[source.name].sample(found.reads_of(source.name)),
         }
         for source in found.inputs
     ]
-    return {"lamina": VERSION, "plan": found.digest, "method": found.method, "seed": found.seed, "inputs": models}
+    commits = {source.name: source.commit for source in found.inputs if source.commit}
+    return {
+        "lamina": VERSION,
+        "plan": found.digest,
+        "method": found.method,
+        "seed": found.seed,
+        "inputs": models,
+        **({"commits": commits} if commits else {}),
+    }
 
 
-def _is_there(out: Path, provenance: Mapping[str, Any]) -> bool:
-    """True when the same plan made `out` before from the same models, and all of it is still there.
-
-    Raises OutputError for anything else than an absent or empty folder.
-    """
+def _is_there(out: Path, found: Plan) -> bool:
+    """True when the same plan made `out` before. Raises OutputError for what is not absent, empty or that."""
     if not out.is_dir() or not any(out.iterdir()):
         return False
-    before = made_by(out)
-    if before.get("plan") != provenance["plan"]:
-        reason = "exists and was not made by this recipe"
-    elif before.get("inputs") != provenance["inputs"]:
-        reason = "was made by this recipe, and since then a model of it has changed"
-    elif damaged := damage(out):
-        reason = f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})"
-    else:
-        return True
-    raise OutputError(f"{out} {reason}; name another output, or replace it: --force")
+    if made_by(out).get("plan") != found.digest:
+        raise _refused(out, "exists and was not made by this recipe")
+    return True
+
+
+def _check_unchanged(out: Path, provenance: Mapping[str, Any]) -> None:
+    """Raises OutputError where `out` is not whole, or other models went into it."""
+    if made_by(out).get("inputs") != provenance["inputs"]:
+        raise _refused(out, "was made by this recipe, and since then a model of it has changed")
+    if damaged := damage(out):
+        raise _refused(out, f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})")
+
+
+def _refused(out: Path, reason: str) -> OutputError:
+    return OutputError(f"{out} {reason}; name another output, or replace it: --force")

@@ -6,6 +6,7 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
@@ -30,6 +31,11 @@ class LaminaError(Exception):
 
     code = "error"
     exit_code = 1
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that is wrong, as data."""
+        return (Problem(self.code, str(self)),)
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,19 @@ class RecipeError(LaminaError):
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
-        width = max((len(problem.place) for problem in self.problems), default=0)
-        letters = [problem.letter(width) for problem in self.problems]
-        summary = f"{counted(len(self.problems), 'error')}; nothing was read or written."
+        self._problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+        width = max((len(problem.place) for problem in self._problems), default=0)
+        letters = [problem.letter(width) for problem in self._problems]
+        summary = f"{counted(len(self._problems), 'error')}; nothing was read or written."
         super().__init__("\n".join([*letters, "", summary]))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every fault, in the order of the file."""
+        return self._problems
+
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self._problems,)  # so that it may cross to another process
 
 
 class CheckpointError(LaminaError):
@@ -114,6 +128,12 @@ class MissingExtra(LaminaError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
+
+
+class FetchFailed(LaminaError):
+    """A model's weights could not be fetched from the Hub. What has arrived is kept."""
+
+    code = "fetch"
 
 
 class InputChanged(LaminaError):

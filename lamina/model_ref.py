@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -23,6 +24,11 @@ class ModelRef:
     path: str
     revision: str | None = None
     adapters: tuple[AdapterRef, ...] = ()
+
+    @property
+    def is_hub_id(self) -> bool:
+        """True for `org/name`, which is how a model is called on the Hub."""
+        return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.path, re.ASCII) is not None
 
     def __str__(self) -> str:
         head = AdapterRef(self.path, self.revision)

@@ -23,7 +23,13 @@ finally:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["methods"], ["plan", "recipe.yml"], ["merge", "recipe.yml", "out"]],
+    [
+        ["--help"],
+        ["methods"],
+        ["plan", "recipe.yml"],
+        ["explain", "recipe.yml", "lm_head.weight"],
+        ["merge", "recipe.yml", "out"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_verb_that_runs_no_model_imports_no_framework(arguments: list[str], tmp_path: Path) -> None:

@@ -9,17 +9,24 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import click
 from click.testing import CliRunner
 
-from lamina.checkpoints.layout import lay_out
-from lamina.cli.main import cli
+from lamina.checkpoints.layout import INDEX_NAME, lay_out
+from lamina.checkpoints.writer import MADE_BY
+from lamina.cli.main import EXIT_CODES, cli
+from lamina.cli.merge import RESULT_FIELDS
+from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
+from lamina.cli.options import ALIASES
+from lamina.cli.plan import FORECAST_FIELDS
 from lamina.merge_methods import METHODS
+from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
+from lamina.plans.origin import EXPLAIN_FIELDS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # for the shapes of big models, which the benchmarks know
@@ -46,17 +53,91 @@ def methods_page() -> str:
 
 
 def commands_page() -> str:
-    parts = ["# Commands\n", "What `lamina VERB --help` prints.\n", f"```\n{_help([])}```\n"]
+    parts = ["# Commands\n", "What `lamina VERB --help` prints, and what it leaves out.\n", f"```\n{_help([])}```\n"]
     parts += [f"## lamina {verb}\n\n```\n{_help([verb])}```\n" for verb in cli.list_commands(click.Context(cli))]
-    parts.append(
-        "## Exit codes\n\n"
-        "| code | meaning |\n|---|---|\n"
-        "| 0 | done, or already there |\n"
-        "| 1 | failed after reading began; nothing is visible at the output |\n"
-        "| 2 | the request cannot be planned; nothing was read but configs and headers |\n"
-        "| 130 | interrupted; nothing is visible at the output |\n"
-    )
+    parts += [
+        f"## Exit codes\n\n{_table(('code', 'meaning'), EXIT_CODES.items())}",
+        f"## Files written\n\n{FILES_INTRO}\n\n{_table(('file', 'what it is'), FILES_WRITTEN.items())}",
+        f"## Flags of mergekit-yaml\n\n{MERGEKIT_INTRO}\n\n{_table(('flag', 'here'), _mergekit_flags())}",
+        f"## JSON\n\n{JSON_INTRO}\n",
+        *(f"### {title}\n\n{_table(('key', 'holds'), _keys(fields))}" for title, fields in JSON_FIELDS.items()),
+        SURROUNDINGS,
+    ]
     return "\n".join(parts)
+
+
+FILES_INTRO = (
+    "Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/`\n"
+    "beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one leaves it to the\n"
+    "next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
+)
+FILES_WRITTEN = {
+    "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
+    f"`{INDEX_NAME}`, where they are larger than --shard-size",
+    "`OUT/config.json`": "the first model's (or the base's), true to the tensors",
+    "the tokenizer": f"{', '.join(f'`{name}`' for name in TOKENIZER_FILES)}, what there is of them: of the model "
+    "that gives the tokenizer",
+    "other small files": f"{', '.join(f'`{name}`' for name in OTHER_FILES)}, and `*.py` where config.json names code "
+    "of its own",
+    "`OUT/README.md`": "the model card",
+    "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
+    f"`OUT/{MADE_BY}`": "what made the folder: the plan's digest, fingerprints of the inputs, sizes of the files",
+}
+
+MERGEKIT_INTRO = "All are accepted by `lamina merge`, in their `--no-` forms too, so that a command line can be kept."
+SAME = {
+    "-j N": "the same: threads that compute",
+    "--device DEVICE": f"{ON_CPU} Any other device is answered in one line",
+    "--copy-tokenizer": "the same, on by default",
+    "--write-model-card": "the same, on by default; off leaves out the copy of the recipe too",
+    "--allow-crimes": "models may disagree in their configs about what they compute, if their tensors have equal "
+    "shapes; without it that is an error",
+    "--quiet": "the same",
+    "-v": "prints the plan before merging",
+}
+
+
+def _mergekit_flags() -> Iterator[tuple[str, str]]:
+    yield from ((f"`{flag}`", what) for flag, what in SAME.items())
+    yield from ((f"`{theirs}`", f"`{ours}`") for theirs, ours in ALIASES.items())
+    for flag in IDLE_FLAGS:
+        shown = f"--{flag.name} {flag.value}".strip() if flag.tell_when else f"--no-{flag.name}"
+        yield f"`{shown}`", f"no effect: {flag.reason}"
+
+
+JSON_INTRO = (
+    "With `--json` a verb prints one JSON document on stdout and no text. What goes wrong comes the same way, with\n"
+    "the same exit code: `exit_code` and `problems`, each with its `code`, `message`, `file`, `line`, `column` (from\n"
+    "1; 0 where no line applies) and `suggestion` (what to write instead, where one thing is likely)."
+)
+JSON_FIELDS = {
+    "lamina plan --json": FORECAST_FIELDS,
+    "lamina merge --json": RESULT_FIELDS,
+    "lamina explain --json": EXPLAIN_FIELDS,
+}
+
+SURROUNDINGS = """\
+## Around it
+
+A recipe may be `-`: `generate | lamina plan -`. There is no `--revision`, since a recipe may name several models: each
+has its own, `model: org/name@REVISION`, or `--set 'models[0].model=org/name@REVISION'`.
+
+`NO_COLOR` set to anything takes colour away; where the output is no terminal there is none. The line that moves is
+shown on a terminal only.
+
+Completion of verbs, flags and files by the shell, for a line in its start file:
+
+| shell | line |
+|---|---|
+| bash | `eval "$(_LAMINA_COMPLETE=bash_source lamina)"` |
+| zsh | `eval "$(_LAMINA_COMPLETE=zsh_source lamina)"` |
+| fish | `_LAMINA_COMPLETE=fish_source lamina \\| source` |
+"""
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[object, str]]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {_cell(key)} | {_cell(what)} |" for key, what in rows)]
+    return "\n".join(lines) + "\n"
 
 
 def plan_picture() -> str:
@@ -69,6 +150,14 @@ def plan_picture() -> str:
     told = re.sub(r" · disk free [^\n]*", "", told)
     lines = [f"$ cat {recipe.name}", *RECIPE.splitlines(), "", f"$ lamina plan {recipe.name}", *told.splitlines()]
     return _svg(lines)
+
+
+def _keys(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    yield from ((f"`{key}`", what) for key, what in fields.items())
+
+
+def _cell(content: object) -> str:
+    return str(content).replace("|", "\\|")
 
 
 def _help(arguments: Sequence[str]) -> str:

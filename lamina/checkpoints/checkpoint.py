@@ -1,42 +1,110 @@
-"""An input model's folder: its tensors by name, opened by headers, read at offsets.
+"""An input model: its tensors by name, opened by headers, read at offsets.
 
-Files are looked for in MergeKit's order: an index before a single file.
+A checkpoint knows tensors; the files they lie in are a `ModelFiles`: a folder here, or one on the Hub
+(`hub.py`). Files are looked for in MergeKit's order: an index before a single file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
-from lamina.checkpoints.files import InputFile, exists, read_all
+from lamina.checkpoints.files import InputFile, names_in, read_all
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, open_safetensors
 from lamina.errors import CheckpointError
 from lamina.tensor_spec import TensorSpec
 
+SINGLE_NAME = "model.safetensors"
 SAMPLE_BYTES = 4096  # read of each sampled tensor, to tell one fine-tune from another
 MAX_SAMPLES = 1024
 
+FetchProgress = Callable[[str, int], None]  # called with a file's name and the bytes just arrived, from any thread
+
+
+class ModelFiles(Protocol):
+    """The files of one model. Every fault is a CheckpointError, in `fetch` a FetchFailed."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie, those to be fetched once they are."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What a letter calls the model."""
+        ...
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that all files are of; None for a folder."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What a user should know of where the files come from; usually nothing."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """The names of all files at the top, sorted, whether they are here or not."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """A whole small file."""
+        ...
+
+    def digest(self, name: str) -> str:
+        """A digest of a file's content, where one is known without reading it; else empty."""
+        ...
+
+    def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
+        """The tensors of each named safetensors file, from its header alone."""
+        ...
+
+    def bytes_to_fetch(self, names: Iterable[str]) -> int:
+        """How many bytes of the named files are not here yet."""
+        ...
+
+    def fetch(self, names: Iterable[str], progress: FetchProgress) -> None:
+        """Bring the named files here, going on where an earlier attempt was cut off."""
+        ...
+
 
 class Checkpoint:
-    """The tensors of one folder. Any number of threads may read; nothing is mapped into memory."""
+    """The tensors of one model. Any number of threads may read; nothing is mapped into memory.
 
-    def __init__(self, folder: Path, entries: Mapping[str, tuple[Path, Entry]]) -> None:
-        self.folder = folder
+    Headers are known from the start. Bytes can be read once `fetch` has brought the files that hold them,
+    which of a local folder they are.
+    """
+
+    def __init__(self, files: ModelFiles, entries: Mapping[str, tuple[str, Entry]]) -> None:
+        self.files = files
         self.specs: Mapping[str, TensorSpec] = {name: entry.spec for name, (_, entry) in entries.items()}
         self._entries = entries
-        self._files: dict[Path, InputFile] = {}
+        self._opened: dict[str, InputFile] = {}
         self._opening = Lock()
+
+    @property
+    def folder(self) -> Path:
+        return self.files.folder
+
+    def bytes_to_fetch(self, names: Iterable[str]) -> int:
+        """How many bytes `fetch` would bring for these tensors: whole files, as far as they are not here."""
+        return self.files.bytes_to_fetch(self._homes(names))
+
+    def fetch(self, names: Iterable[str], progress: FetchProgress = lambda _file, _nbytes: None) -> None:
+        """Bring the files that hold these tensors here. Raises FetchFailed; the same call goes on."""
+        self.files.fetch(self._homes(names), progress)
 
     def read_into(self, name: str, first_byte: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a tensor from `first_byte` on."""
-        path, entry = self._entries[name]
-        self._file(path).read_into(buffer, entry.offset + first_byte)
+        file, entry = self._entries[name]
+        self._file(file).read_into(buffer, entry.offset + first_byte)
 
     def read(self, name: str) -> bytes:
         """All bytes of a tensor."""
@@ -50,15 +118,15 @@ class Checkpoint:
         known = [[name, spec.dtype.name, list(spec.shape)] for name, spec in sorted(self.specs.items())]
         return xxhash.xxh3_128_hexdigest(json.dumps(known).encode())
 
-    def sample(self) -> str:
-        """A digest of a few KB from the middle of each tensor (at most 1,024 of them, evenly chosen).
+    def sample(self, names: Iterable[str] | None = None) -> str:
+        """A digest of a few KB from the middle of each named tensor (at most 1,024 of them, evenly chosen).
 
         Tells in milliseconds whether this is the model that a merge was made from: training, however
         short, touches nearly every element of what it touches.
         """
         digest = xxhash.xxh3_128()
-        names = sorted(self.specs)
-        for name in names[:: max(1, -(-len(names) // MAX_SAMPLES))]:
+        chosen = sorted(set(self.specs if names is None else names))
+        for name in chosen[:: max(1, -(-len(chosen) // MAX_SAMPLES))]:
             nbytes = self.specs[name].nbytes
             buffer = bytearray(min(nbytes, SAMPLE_BYTES))
             self.read_into(name, (nbytes - len(buffer)) // 2, memoryview(buffer))
@@ -66,76 +134,124 @@ class Checkpoint:
         return digest.hexdigest()
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in self._opened.values():
             file.close()
-        self._files.clear()
+        self._opened.clear()
 
-    def _file(self, path: Path) -> InputFile:
+    def _homes(self, names: Iterable[str]) -> list[str]:
+        """The files that hold these tensors, each once."""
+        return list(dict.fromkeys(self._entries[name][0] for name in names))
+
+    def _file(self, name: str) -> InputFile:
         with self._opening:
-            if path not in self._files:
-                self._files[path] = InputFile(path)
-            return self._files[path]
+            if name not in self._opened:
+                self._opened[name] = InputFile(self.folder / name)
+            return self._opened[name]
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a model's folder by its headers. Raises CheckpointError where it cannot be trusted."""
-    index = folder / INDEX_NAME
-    single = folder / "model.safetensors"
-    if index.is_file():
-        return Checkpoint(folder, _by_index(index))
-    if single.is_file():
-        return Checkpoint(folder, {name: (single, entry) for name, entry in open_safetensors(single).items()})
-    raise CheckpointError(f"{folder} holds neither model.safetensors nor {INDEX_NAME}.{_what_is_there(folder)}")
+class LocalFiles:
+    """The files of a folder on this machine: all of them are here."""
+
+    commit: str | None = None
+    note: str = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.label = str(folder)
+
+    def names(self) -> Sequence[str]:
+        return names_in(self.folder)
+
+    def read(self, name: str) -> bytes:
+        return read_all(self.folder / name)
+
+    def digest(self, name: str) -> str:  # noqa: ARG002
+        return ""
+
+    def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
+        return each_header(names, lambda name: open_safetensors(self.folder / name))
+
+    def bytes_to_fetch(self, names: Iterable[str]) -> int:  # noqa: ARG002
+        return 0
+
+    def fetch(self, names: Iterable[str], progress: FetchProgress) -> None:
+        """Nothing to do."""
+
+
+def open_checkpoint(source: Path | ModelFiles) -> Checkpoint:
+    """Open a model by its headers. Raises CheckpointError where it cannot be trusted."""
+    if isinstance(source, Path) and not source.is_dir():
+        raise CheckpointError(f"{source} holds no model: there is no such folder.")
+    files = LocalFiles(source) if isinstance(source, Path) else source
+    names = files.names()
+    if INDEX_NAME in names:
+        return Checkpoint(files, _by_index(files, names))
+    if SINGLE_NAME in names:
+        header = files.headers([SINGLE_NAME])[SINGLE_NAME]
+        return Checkpoint(files, {name: (SINGLE_NAME, entry) for name, entry in header.items()})
+    raise CheckpointError(f"{files.label} holds neither {SINGLE_NAME} nor {INDEX_NAME}.{_what_is_there(names)}")
+
+
+def same_file(one: ModelFiles, other: ModelFiles, name: str) -> bool:
+    """True when both hold the same bytes under this name. Of models on the Hub, as a rule nothing is fetched."""
+    digests = one.digest(name), other.digest(name)
+    if all(digests) and len(digests[0]) == len(digests[1]):  # of one kind
+        return digests[0] == digests[1]
+    return one.read(name) == other.read(name)
+
+
+def each_header(names: Iterable[str], header: Callable[[str], dict[str, Entry]]) -> dict[str, dict[str, Entry]]:
+    """The header of every named file. Raises one CheckpointError for all that are at fault."""
+    found, faults = {}, []
+    for name in names:
+        try:
+            found[name] = header(name)
+        except CheckpointError as error:
+            faults.append(str(error))
+    if faults:
+        raise CheckpointError("\n".join(faults))
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds a mapping. Raises CheckpointError for anything else."""
+    return parse_json(read_all(path), str(path))
+
+
+def parse_json(raw: bytes, label: str) -> dict[str, Any]:
+    """A mapping from JSON. Raises CheckpointError, naming `label`, for anything else."""
     try:
-        content = json.loads(read_all(path))
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+        raise CheckpointError(f"{label} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} where a mapping belongs.")
+        raise CheckpointError(f"{label} holds a {type(content).__name__} where a mapping belongs.")
     return content
 
 
-def _by_index(index: Path) -> dict[str, tuple[Path, Entry]]:
-    weight_map = read_json(index).get("weight_map")
+def _by_index(files: ModelFiles, names: Sequence[str]) -> dict[str, tuple[str, Entry]]:
+    index = f"{files.label}/{INDEX_NAME}"
+    weight_map = parse_json(files.read(INDEX_NAME), index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise CheckpointError(f"{index} has no `weight_map` from tensor names to file names.")
     shard_names = list(dict.fromkeys(weight_map.values()))
     escaping = [name for name in shard_names if Path(name).name != name]
     if escaping:
         raise CheckpointError(f"{index} names files outside its folder: {_listed(escaping)}.")
-    missing = [name for name in shard_names if not exists(index.parent / name)]
+    missing = [name for name in shard_names if name not in names]
     if missing:
-        raise CheckpointError(f"{index.parent}: the index names files that are not there: {_listed(missing)}.")
-    headers = _headers(index.parent, shard_names)
+        raise CheckpointError(f"{files.label}: the index names files that are not there: {_listed(missing)}.")
+    headers = files.headers(shard_names)
     absent = [name for name, file in weight_map.items() if name not in headers[file]]
     if absent:
         raise CheckpointError(f"{index} places tensors in files that do not hold them: {_listed(absent)}.")
     # A tensor that lies in a shard but not in the index is loaded by transformers all the same.
-    entries = {name: (index.parent / file, entry) for file, header in headers.items() for name, entry in header.items()}
-    placed = {name: (index.parent / file, headers[file][name]) for name, file in weight_map.items()}
-    return entries | placed
+    entries = {name: (file, entry) for file, header in headers.items() for name, entry in header.items()}
+    return entries | {name: (file, headers[file][name]) for name, file in weight_map.items()}
 
 
-def _headers(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
-    headers, faults = {}, []
-    for name in names:
-        try:
-            headers[name] = open_safetensors(folder / name)
-        except CheckpointError as error:
-            faults.append(str(error))
-    if faults:
-        raise CheckpointError("\n".join(faults))
-    return headers
-
-
-def _what_is_there(folder: Path) -> str:
-    if not folder.is_dir():
-        return " There is no such folder."
-    weights = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".gguf"))
+def _what_is_there(names: Sequence[str]) -> str:
+    weights = [name for name in names if Path(name).suffix in (".bin", ".pt", ".pth", ".gguf")]
     if weights:
         return (
             f" It holds {_listed(weights)}, which Lamina does not read yet; "

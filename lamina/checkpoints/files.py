@@ -46,6 +46,14 @@ def read_all(path: Path) -> bytes:
         raise CheckpointError(f"{path}: {_reason(error)}") from error
 
 
+def names_in(folder: Path) -> list[str]:
+    """Names of the files in a folder, links included, sorted. Raises CheckpointError where it cannot be listed."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {_reason(error)}") from error
+
+
 class InputFile:
     """A file open for reading at any offset, by any number of threads."""
 
@@ -107,6 +115,71 @@ class OutputFile:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+class PartFile:
+    """A download that goes on where the last attempt was left; it gets its name when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)  # what has arrived outlives the process
+        self.size = self._file.seek(0, os.SEEK_END)
+
+    def append(self, data: bytes) -> None:
+        while data:
+            written = self._file.write(data)
+            self.size += written
+            data = data[written:]
+
+    def restart(self) -> None:
+        """Forget what is there."""
+        self._file.truncate(0)
+        self.size = 0
+
+    def content(self) -> Iterator[bytes]:
+        """All that is there, in pieces."""
+        with self.path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+
+    def publish(self, path: Path) -> None:
+        os.fsync(self._file.fileno())
+        self.close()
+        self.path.replace(path)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """A small file of a cache, old or new at every moment. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def share_file(source: Path, target: Path) -> bool:
+    """Give a file a second name, without a second copy of its bytes; false where the disk cannot."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(source.resolve())
+    except OSError:
+        return False
+    return True
+
+
+def link_or_move(source: Path, link: Path) -> None:
+    """A relative link at `link` to `source`; where the platform has no links, the file itself. Raises OSError."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(os.path.relpath(source, link.parent))
+    except FileExistsError:
+        link.unlink()  # a link to a file that is gone
+        link_or_move(source, link)
+    except OSError:
+        source.replace(link)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -172,6 +245,15 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def on_one_disk(one: Path, other: Path) -> bool:
+    """True when what is written into these folders, which need not exist yet, goes to one disk."""
+    while not one.exists():
+        one = one.parent
+    while not other.exists():
+        other = other.parent
+    return one.stat().st_dev == other.stat().st_dev
 
 
 @contextlib.contextmanager

@@ -34,18 +34,27 @@ def open_safetensors(path: Path) -> dict[str, Entry]:
     Raises CheckpointError, naming the file and the broken rule, for anything the format does not allow.
     """
     size = size_of(path)
-    if size < 8:
-        raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; is it a failed download?")
-    length = int.from_bytes(read_at(path, 0, 8), "little")
-    if length > MAX_HEADER or length > size - 8:
-        raise CheckpointError(
-            f"{path}: its first bytes announce a header of {length} bytes in a file of {size}. "
-            "It is cut off, or not a safetensors file (a Git LFS pointer?)."
-        )
     try:
+        length = header_length(read_at(path, 0, 8), size)
         return parse_header(read_at(path, 8, length), data_size=size - 8 - length)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def header_length(first_bytes: bytes, size: int) -> int:
+    """Bytes of the header that follows the first 8 of a file of `size` bytes.
+
+    Raises ValueError where no such header can be in such a file.
+    """
+    if size < 8:
+        raise ValueError(f"{size} bytes are too few for a safetensors file; is it a failed download?")
+    length = int.from_bytes(first_bytes[:8], "little")
+    if length > MAX_HEADER or length > size - 8:
+        raise ValueError(
+            f"its first bytes announce a header of {length} bytes in a file of {size}. "
+            "It is cut off, or not a safetensors file (a Git LFS pointer?)."
+        )
+    return length
 
 
 def parse_header(raw: bytes, data_size: int) -> dict[str, Entry]:

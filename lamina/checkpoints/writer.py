@@ -17,6 +17,7 @@ from lamina.checkpoints.files import (
     free_bytes,
     make_folder,
     move,
+    on_one_disk,
     remove_folder,
     sync_folder,
     write_file,
@@ -51,11 +52,12 @@ def damage(folder: Path) -> list[str]:
     return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
 
 
-def check_output(out: Path, needed: int, precious: Sequence[Path]) -> None:
+def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Sequence[tuple[Path, int]] = ()) -> None:
     """Refuse, before anything is read, an output that can never be written.
 
     Raises OutputError when `out` holds one of the `precious` paths (inputs, recipe), is no folder or cannot
-    be renamed, or when fewer than `needed` bytes are free.
+    be renamed, or when fewer than `needed` bytes are free, with what else will be written `beside` it: bytes
+    to be fetched into other folders, which count where they are on the same disk.
     """
     for path in precious:
         if out.resolve() in (path.resolve(), *path.resolve().parents):
@@ -65,9 +67,11 @@ def check_output(out: Path, needed: int, precious: Sequence[Path]) -> None:
     if out.is_mount():
         raise OutputError(f"{out} is a mount point and cannot be published into by a rename; name a folder inside it.")
     free = free_bytes(out.absolute().parent)
-    if needed > free:
+    fetched = sum(count for folder, count in beside if on_one_disk(folder, out.absolute().parent))
+    if needed + fetched > free:
+        and_fetched = f", and {in_bytes(fetched)} are fetched to the same disk," if fetched else ""
         raise OutputError(
-            f"{out} needs {in_bytes(needed)} and {in_bytes(free)} are free there; "
+            f"{out} needs {in_bytes(needed)}{and_fetched} and {in_bytes(free)} are free there; "
             "free some space, or name an output on another disk."
         )
 

@@ -9,7 +9,7 @@ import click
 
 from lamina import api
 from lamina.cli.merge import merge_and_tell
-from lamina.cli.plan import show_plan
+from lamina.cli.plan import show_forecast
 from lamina.errors import OutputError
 from lamina.evaluate.skills import Score, accuracy, load_questions, load_tokenizer
 from lamina.evaluate.tiny_llama import load_tiny_llama
@@ -82,7 +82,7 @@ def _chapter(number: str, title: str, recipe: Path, out: Path) -> None:
     click.echo(f"$ cat {_shown(recipe)}")
     click.echo("".join(f"  {line}" for line in recipe.read_text().splitlines(keepends=True)))
     click.echo(f"$ lamina plan {_shown(recipe)}")
-    show_plan(api.plan(recipe), out)
+    show_forecast(api.forecast(recipe, out))
     click.echo(f"\n$ lamina merge {_shown(recipe)} {out}")
     merge_and_tell(recipe, out, force=out.exists(), notices=False)
     click.echo()

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
+import os
 import sys
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 import click
 
-from lamina.errors import LaminaError
+from lamina.errors import LaminaError, Problem, did_you_mean
 from lamina.version import VERSION
 
 # Verb -> its line in `lamina --help`. The verb's module is imported when it is called.
 VERBS = {
     "merge": "Merge the models of a recipe into a new folder.",
     "plan": "Show what a recipe would do, without reading a tensor.",
+    "explain": "Explain one tensor of a merge: what it is made of, and why.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
 
+EXIT_CODES = {
+    0: "done, or already there",
+    1: "failed after reading began; nothing is visible at the output",
+    2: "the request cannot be planned; nothing was read but configs and headers",
+    130: "interrupted; nothing is visible at the output",
+    141: "who read the output went away (`lamina plan recipe.yml | head -1`)",
+}
+
+
+class _ReaderGone(Exception):
+    """Who read our output went away."""
+
+
+class _Stopped(Exception):
+    """Ctrl-C; the message says what is left of the work."""
+
 
 class _Verbs(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would exit with 1, which says something else,
+            raise _ReaderGone from error
+        except KeyboardInterrupt as stop:  # and forget the message
+            raise _Stopped(str(stop)) from stop
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -30,6 +60,16 @@ class _Verbs(click.Group):
         command = getattr(importlib.import_module(f"lamina.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word in VERBS or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        is_recipe = Path(word).exists()
+        hint = f" Is it a recipe? `lamina plan {word}` shows it." if is_recipe else did_you_mean(word, list(VERBS))
+        raise click.UsageError(f"`{word}` is no command.{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -45,16 +85,55 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """The entry point. Exits 0 done, 1 failed after reading began, 2 cannot be planned, 130 interrupted."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point. Exits with one of EXIT_CODES; with `--json`, what is wrong comes as data on stdout."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
     try:
-        cli.main(arguments, prog_name="lamina", standalone_mode=False)
+        code = _run(arguments, as_json)
+    except (BrokenPipeError, _ReaderGone):
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+        code = 141
+    sys.exit(code)
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    try:
+        color = False if os.environ.get("NO_COLOR") else None  # None: as the terminal can
+        code = cli.main(arguments, prog_name="lamina", standalone_mode=False, color=color)
+        sys.stdout.flush()
     except LaminaError as error:
-        click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped.", err=True)
-        sys.exit(130)
+        return _fail(error.problems, str(error), error.exit_code, as_json)
+    except click.UsageError as error:
+        if not as_json:
+            error.show()
+        return _fail([Problem("usage", error.format_message())], "", 2, as_json)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # what belongs to a merge has its own letter: this came before, or on our output
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go(sys.stdout)
+        reason = f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}."
+        return _fail([Problem("file", reason)], reason, 2, as_json)
+    except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
+        message = str(stop) or "stopped."
+        return _fail([Problem("interrupted", message)], f"\n{message}", 130, as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(problems: Iterable[Problem], message: str, code: int, as_json: bool) -> int:
+    if as_json:
+        content = {"exit_code": code, "problems": [problem.as_data() for problem in problems]}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    elif message:
+        click.echo(message, err=True)
+    return code
+
+
+def _let_go(stream: TextIO) -> None:
+    """Point a stream that is broken at nothing, so that the interpreter does not complain at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,71 +3,140 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
-from lamina.cli.plan import show_notices
+from lamina.cli.answer import json_option, print_json
+from lamina.cli.mergekit_flags import ON_CPU, idle_flags
+from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
+from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
-from lamina.cli.sizes import Size
 from lamina.plans.plan import Notice, Plan
+from lamina.plans.show import notices_as_data, table
+from lamina.recipe.load import RecipeLike
 from lamina.wording import counted, in_bytes, in_seconds
+
+# What `lamina merge --json` prints, by key.
+RESULT_FIELDS: Mapping[str, str] = {
+    "out": "the folder",
+    "already_there": "true where the same plan had made it before, from the same models",
+    "digest": "of the plan",
+    "bytes": "of the tensor files",
+    "shards": "the tensor files' names",
+    "seconds": "of wall time",
+    "peak_memory": "of the process, in bytes",
+    "non_finite": "tensors that hold NaN or infinity because an input does",
+    "notices": "as in the plan",
+}
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_options
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(1, 256), help="Threads that compute.  [default: the machine's cores]")
-@click.option("--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory.")
-@click.option("--shard-size", type=Size(), default="5GB", show_default=True, help="Largest output file.")
+@workers_option
+@memory_option
+@shard_size_option
+@click.option("--device", default="cpu", show_default=True, help="Where it computes; there is only the CPU yet.")
 @click.option("--force", is_flag=True, help="Replace what is at OUT, once the new folder is complete.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def merge(recipe: Path, out: Path, workers: int | None, memory: int, shard_size: int, force: bool, quiet: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Show the plan, merge nothing: as `lamina plan RECIPE OUT`.")
+@click.option("--copy-tokenizer/--no-copy-tokenizer", default=True, help="Write the tokenizer's files.  [default: on]")
+@click.option(
+    "--write-model-card/--no-write-model-card",
+    default=True,
+    help="Write README.md and a copy of the recipe.  [default: on]",
+)
+@click.option(
+    "--allow-crimes/--no-allow-crimes",
+    help="Merge models whose configs disagree about what they compute, if their tensors have equal shapes.",
+)
+@json_option
+@click.option("-q", "--quiet/--no-quiet", help="Print errors only.")
+@click.option("-v", "--verbose", count=True, help="Print the plan before merging.")
+@idle_flags
+def merge(
+    recipe: RecipeLike,
+    options: api.Options,
+    out: Path,
+    workers: int | None,
+    memory: int,
+    shard_size: int,
+    device: str,
+    force: bool,
+    dry_run: bool,
+    copy_tokenizer: bool,
+    write_model_card: bool,
+    allow_crimes: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:  # fmt: skip
     """Merge the models of RECIPE into the folder OUT, which appears whole or not at all.
+
+    RECIPE is a file, the folder of a published merge, or - for standard input. All flags of mergekit-yaml
+    are accepted; docs/commands.md lists those without effect.
 
     Example: lamina merge solar.yml out
     """
-    merge_and_tell(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, quiet=quiet)
+    options["copy_tokenizer"], options["write_model_card"] = copy_tokenizer, write_model_card
+    options["unlike_models"] = allow_crimes
+    limits: dict[str, Any] = {"workers": workers, "memory": memory, "shard_size": shard_size}
+    if device != "cpu" and not quiet and not as_json:
+        click.echo(f"--device {device} has no effect: {ON_CPU}", err=True)
+    if dry_run:
+        plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
+        return
+    result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
+    if as_json:
+        print_json(_as_data(result))
 
 
 def merge_and_tell(
-    recipe: Path,
+    recipe: RecipeLike,
     out: Path,
+    options: api.Options | None = None,
     *,
     workers: int | None = None,
     memory: int = api.DEFAULT_MEMORY,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
     notices: bool = True,
-) -> None:
-    """Merge, showing notices (unless they were shown before), progress and a closing line."""
+) -> api.Result:
+    """Merge, showing the plan's table where asked for, notices (unless shown before), progress, a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
 
     def on_plan(plan: Plan) -> None:
+        if verbose and not quiet:
+            click.echo("\n".join([*table(plan), ""]))
         if notices and not quiet:
             show_notices(plan.notices, err=True)
-        line.start(sum(spec.nbytes for spec in plan.specs.values()))
+        line.start(plan.bytes_to_fetch + sum(spec.nbytes for spec in plan.specs.values()))
 
     try:
         result = api.merge(
             recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force,
-            on_plan=on_plan, progress=line.advance,
+            on_plan=on_plan, fetching=line.advance, progress=line.advance, **(options or api.Options()),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        line.stop()
-        click.echo(
-            f"\nstopped at {line.share:.0%}. Nothing is visible at {out}; the same command starts again.", err=True
-        )
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(
+            f"stopped at {line.share:.0%}. Nothing is visible at {out}; the same command starts again."
+        ) from stop
     finally:
         line.stop()
-    if quiet:
-        return
+    if not quiet:
+        _tell(result)
+    return result
+
+
+def _tell(result: api.Result) -> None:
     if result.already_there:
-        click.echo(f"already there · {out} · made by the same plan from the same models")
+        click.echo(f"already there · {result.out} · made by the same plan from the same models")
         return
     if result.non_finite:
         names = ", ".join(result.non_finite[:3]) + (" ..." if len(result.non_finite) > 3 else "")
@@ -75,6 +144,20 @@ def merge_and_tell(
         show_notices([Notice("non-finite", told)], err=True)
     shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
     click.echo(
-        f"merged in {in_seconds(result.seconds)} · {out} · {shards}, {in_bytes(size)} · "
+        f"merged in {in_seconds(result.seconds)} · {result.out} · {shards}, {in_bytes(size)} · "
         f"{in_bytes(size / max(result.seconds, 1e-9))}/s · peak memory {in_bytes(result.peak_memory)}"
     )
+
+
+def _as_data(result: api.Result) -> dict[str, Any]:
+    return {
+        "out": str(result.out),
+        "already_there": result.already_there,
+        "digest": result.plan.digest,
+        "bytes": result.layout.size,
+        "shards": [shard.file_name for shard in result.layout.shards],
+        "seconds": round(result.seconds, 3),
+        "peak_memory": result.peak_memory,
+        "non_finite": list(result.non_finite),
+        "notices": notices_as_data(result.plan.notices),
+    }

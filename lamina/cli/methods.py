@@ -5,27 +5,34 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from lamina.errors import Problem, RecipeError, did_you_mean
+from lamina.cli.answer import json_option, print_json
+from lamina.errors import Problem, RecipeError, did_you_mean, nearest
 from lamina.merge_methods import METHODS, MergeMethod
 
 
 @click.command()
 @click.argument("name", required=False)
-def methods(name: str | None) -> None:
+@json_option
+def methods(name: str | None, as_json: bool) -> None:
     """List the merge methods, or explain the one called NAME.
 
     Example: lamina methods linear
     """
+    if name is not None and name not in METHODS:
+        message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
+        raise RecipeError([Problem("unknown-method", message, suggestion=nearest(name, list(METHODS)) or "")])
+    if as_json:
+        print_json([_as_data(method) for method in METHODS.values() if name in (None, method.name)])
+        return
     if name is None:
         width = max(map(len, METHODS))
         for method in METHODS.values():
             click.echo(f"{method.name:<{width}}  {method.summary}")
         return
-    if name not in METHODS:
-        raise RecipeError([Problem("unknown-method", f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}")])
     click.echo(explained(METHODS[name]))
 
 
@@ -79,3 +86,26 @@ def example_recipe(method: MergeMethod) -> str:
 def _parameters(values: Mapping[str, object], before: str) -> str:
     inner = ", ".join(f"{name}: {str(value).lower()}" for name, value in values.items())
     return f"{before}parameters: {{{inner}}}" if values else ""
+
+
+def _as_data(method: MergeMethod) -> dict[str, Any]:
+    parameters = [
+        {
+            "name": parameter.name,
+            "effect": parameter.meaning.effect,
+            "valid": parameter.meaning.valid,
+            "per_model": parameter.meaning.per_model,
+            "default": parameter.default,
+        }
+        for parameter in method.parameters.values()
+    ]
+    return {
+        "name": method.name,
+        "title": method.title,
+        "summary": method.summary,
+        "needs_base": method.space == "deltas",
+        "models": list(method.inputs),
+        "parameters": parameters,
+        "laws": list(method.laws),
+        "reference": method.reference,
+    }

@@ -2,71 +2,122 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import textwrap
-from collections import Counter
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+import yaml
 
 from lamina import api
-from lamina.checkpoints.files import free_bytes
-from lamina.execute.memory import predicted_memory
-from lamina.plans.explain import end_rows, layer_map, layer_rows
-from lamina.plans.plan import Notice, Plan
-from lamina.wording import counted, in_bytes, in_parameters, span
+from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
+from lamina.cli.answer import json_option, print_json
+from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
+from lamina.plans.plan import Notice
+from lamina.plans.show import MARK, PLAN_FIELDS, as_data, notice_lines, table
+from lamina.recipe.load import RecipeLike
+from lamina.wording import in_bytes
+
+# What `lamina plan --json` prints, by key.
+FORECAST_FIELDS: Mapping[str, str] = {
+    **PLAN_FIELDS,
+    "memory": "`predicted` bytes of the process at its peak, and the `bound` of --memory",
+    "disk": "bytes that are `needed` in the `folder` and `free` there; the number of `shards`",
+    "seconds": "that planning took",
+    "already_there": "true where OUT was made by this very plan",
+    "refusal": "why `lamina merge` would refuse OUT as it is now, null where it would not (the exit code is 2 then)",
+}
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_options
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--as-slices", is_flag=True, help="Print the recipe with its layers spelled as `slices`, nothing else.")
-def plan(recipe: Path, as_slices: bool) -> None:
+@workers_option
+@memory_option
+@shard_size_option
+@json_option
+def plan(
+    recipe: RecipeLike,
+    options: api.Options,
+    out: Path | None,
+    as_slices: bool,
+    workers: int | None,
+    memory: int,
+    shard_size: int,
+    as_json: bool,
+) -> None:
     """Show what RECIPE would do: every layer's origin, what is read and written, every error.
 
-    Reads config.json and headers, never a tensor.  Example: lamina plan solar.yml
+    RECIPE is a file, the folder of a published merge, or - for standard input. With OUT, that disk counts,
+    and what would stand in the way there is told. Reads config.json and headers, never a tensor.
+
+    Example: lamina plan solar.yml
     """
     if as_slices:
-        click.echo(api.as_slices(recipe), nl=False)
+        written = api.as_slices(recipe, **options)
+        click.echo(json.dumps(yaml.safe_load(written), indent=2) + "\n" if as_json else written, nl=False)
         return
-    show_plan(api.plan(recipe), Path())
-    click.echo("\nno errors")
+    plan_and_tell(recipe, out, options, workers=workers, memory=memory, shard_size=shard_size, as_json=as_json)
 
 
-def show_plan(found: Plan, where: Path) -> None:
-    """Print a plan; `where` is the folder whose disk counts."""
-    rows = layer_rows(found)
-    dtypes = ", ".join(dict.fromkeys(str(spec.dtype) for spec in found.specs.values()))
-    size = f"{counted(rows[-1].last + 1, 'layer')}, {in_parameters(found.parameters)} parameters"
-    click.echo(f"{found.title} · {found.method} · {dtypes} · {size}\n")
-    table = [("layers", "from", "blend")]
-    table += [(span(row.first, row.last), row.sources, row.blend) for row in rows]
-    table += end_rows(found)
-    widths = [max(len(row[column]) for row in table) for column in range(2)]
-    for layers, source, blend in table:
-        click.echo(f"  {layers:<{widths[0]}}  {source:<{widths[1]}}  {blend}".rstrip())
-    click.echo()
-    for line in layer_map(found):
-        click.echo(line)
-    memory = predicted_memory(found, None, api.DEFAULT_MEMORY)
-    click.echo(
-        f"\n  read {in_bytes(found.bytes_read)} · write {in_bytes(found.bytes_written)} · "
-        f"memory {in_bytes(memory)} · disk free {in_bytes(free_bytes(where.absolute()))}"
-    )
-    for file in found.files:
-        if file.note:
-            click.echo(f"  {file.name}: {file.note}")
-    for (model, reason), number in Counter((each.model, each.reason) for each in found.dropped).items():
-        click.echo(f"  not in the output: {counted(number, 'tensor')} of {model}: {reason}")
-    if found.notices:
+def plan_and_tell(
+    recipe: RecipeLike,
+    out: Path | None,
+    options: api.Options,
+    *,
+    workers: int | None = None,
+    memory: int = api.DEFAULT_MEMORY,
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    force: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Plan, and print the plan. Raises OutputError, after it, where a merge would refuse `out`."""
+    started = time.monotonic()
+    found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
+    if as_json:
+        print_json(_as_data(found, out, memory, time.monotonic() - started))
+        if found.refusal is not None:
+            raise click.exceptions.Exit(found.refusal.exit_code)
+        return
+    show_forecast(found)
+    if found.refusal is not None:
         click.echo()
-        show_notices(found.notices)
+        raise found.refusal
+    click.echo(f"\nno errors; {out} is already there, made by this plan" if found.already_there else "\nno errors")
+
+
+def show_forecast(found: api.Forecast) -> None:
+    """Print a plan and what it takes."""
+    figures = [f"memory {in_bytes(found.memory)}", f"disk free {in_bytes(found.disk_free)}"]
+    for line in table(found.plan, figures):
+        click.echo(line)
+    if found.plan.notices:
+        click.echo()
+        show_notices(found.plan.notices)
 
 
 def show_notices(notices: Iterable[Notice], err: bool = False) -> None:
     """Print notices as paragraphs beside the word that marks them."""
     width = min(shutil.get_terminal_size().columns, 110)
     for notice in notices:
-        place = f"{notice.place}  " if notice.place else ""
-        lines = textwrap.wrap(place + notice.message, width - 8, break_on_hyphens=False, break_long_words=False)
-        click.echo(click.style("notice", fg="yellow") + "  " + "\n        ".join(lines), err=err)
+        lines = "\n".join(notice_lines(notice, width))
+        click.echo(click.style(MARK, fg="yellow") + lines.removeprefix(MARK), err=err)
+
+
+def _as_data(found: api.Forecast, out: Path | None, memory: int, seconds: float) -> dict[str, Any]:
+    return as_data(found.plan) | {
+        "memory": {"predicted": found.memory, "bound": memory},
+        "disk": {
+            "needed": found.disk_needed,
+            "free": found.disk_free,
+            "folder": str(out or "."),
+            "shards": found.shards,
+        },
+        "seconds": round(seconds, 3),
+        "already_there": found.already_there,
+        "refusal": None if found.refusal is None else found.refusal.problems[0].as_data(),
+    }

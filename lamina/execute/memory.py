@@ -12,8 +12,10 @@ from lamina.errors import MemoryBudgetError
 from lamina.plans.plan import Plan
 from lamina.wording import in_bytes
 
-# What the process holds before the first block: interpreter, numpy, the command line, the plan. Measured.
+# What the process holds before the first block: interpreter, numpy, the command line. Measured.
 RESIDENT_BYTES = 60_000_000
+TENSOR_BYTES = 5_000  # the plan's and the headers' part in it, for each output tensor. Measured with 20,000.
+HUB_BYTES = 25_000_000  # more, where the Hub is asked: huggingface_hub and TLS. Measured.
 MOST_WORKERS = 8  # beyond that the disk is the limit, and memory is not free
 
 
@@ -36,7 +38,9 @@ def workers_that_fit(plan: Plan, workers: int | None, memory: int) -> int:
 
 
 def _resident(plan: Plan) -> int:
-    return RESIDENT_BYTES + sum(len(file.content) for file in plan.files)
+    hub = HUB_BYTES if any(source.commit for source in plan.inputs) else 0
+    files = sum(len(file.content) for file in plan.files)
+    return RESIDENT_BYTES + hub + TENSOR_BYTES * len(plan.jobs) + files
 
 
 def peak_memory() -> int:

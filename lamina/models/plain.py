@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lamina.architectures.infer import Architecture, infer_architecture
-from lamina.checkpoints.checkpoint import Checkpoint, open_checkpoint, read_json
+from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, open_checkpoint, parse_json
+from lamina.checkpoints.hub import open_hub_files
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import CheckpointError
 from lamina.expressions.nodes import Expr, Read
+from lamina.model_ref import ModelRef
 
 
 @dataclass(frozen=True)
 class PlainModel:
-    """A model folder under the name that the recipe gives it."""
+    """A model under the name that the recipe gives it."""
 
     name: str
     checkpoint: Checkpoint
     config: Mapping[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return self.checkpoint.folder
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -32,7 +31,7 @@ class PlainModel:
         try:
             return infer_architecture(self.checkpoint.specs, self.config)
         except ValueError as error:
-            raise CheckpointError(f"{self.folder}: {error}") from error
+            raise CheckpointError(f"{self.checkpoint.files.label}: {error}") from error
 
     def expr(self, name: str) -> Expr | None:
         """The tensor `name`; a tied model's head is its embedding; None where the model has no such tensor."""
@@ -43,8 +42,24 @@ class PlainModel:
         return Read(self.name, name, self.checkpoint.specs[name])
 
 
-def open_model(name: str, folder: Path) -> PlainModel:
-    """Open a model's folder: config.json and headers. Raises CheckpointError where it cannot be trusted."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder.")
-    return PlainModel(name, open_checkpoint(folder), read_json(folder / "config.json"))
+def open_model(name: str, source: Path | ModelFiles) -> PlainModel:
+    """Open a model: config.json and headers. Raises CheckpointError where it cannot be trusted."""
+    checkpoint = open_checkpoint(source)
+    files = checkpoint.files
+    return PlainModel(name, checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
+
+
+def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
+    """The files of the model that a recipe in the folder `beside` means.
+
+    A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
+    CheckpointError where there is none of them.
+    """
+    path = Path(ref.path).expanduser()
+    for folder in dict.fromkeys((beside / path, path)):
+        if folder.is_dir():
+            return LocalFiles(folder)
+    if ref.is_hub_id:
+        return open_hub_files(ref.path, ref.revision, hub)
+    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
+    raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")

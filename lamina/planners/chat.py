@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.architectures.infer import text_config
-from lamina.errors import did_you_mean
+from lamina.errors import did_you_mean, nearest
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
@@ -44,7 +44,7 @@ def check_chat_template(recipe: Recipe, findings: Findings) -> None:
     if "{" not in wish and len(wish.split()) <= 1:
         hint = did_you_mean(wish, ["auto", *BUILT_IN])
         message = f"`{wish}` is no chat template.{hint} Anything else is Jinja text."
-        findings.fault("chat-template", message, ("chat_template",))
+        findings.fault("chat-template", message, ("chat_template",), nearest(wish, ["auto", *BUILT_IN]) or "")
         return
     try:
         check_template(wish)

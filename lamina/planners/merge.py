@@ -16,6 +16,7 @@ from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.chat import check_chat_template, tell_of_chat
 from lamina.planners.crossing import tell_of_slices_that_do_not_cross
+from lamina.planners.ends import check_weights, ends_are_sound
 from lamina.planners.notices import (
     tell_of_blends,
     tell_of_configs,
@@ -28,7 +29,7 @@ from lamina.planners.notices import (
 )
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
-from lamina.planners.slices import Jobs, jobs_of
+from lamina.planners.slices import Jobs, Trace, jobs_of
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies, place_of_wish
 from lamina.plans.plan import Dropped, Input, Notice, Plan
 from lamina.recipe.load import Recipe
@@ -39,9 +40,20 @@ from lamina.recipe.text import KEY, Way
 OpenModel = Callable[[ModelRef], PlainModel]
 
 
-def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
-    """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place."""
-    findings = Findings(recipe, list(recipe.problems))
+def plan_merge(
+    recipe: Recipe,
+    open_model: OpenModel,
+    *,
+    seed: int = 0,
+    unlike_models: bool = False,
+    trace: Trace | None = None,
+) -> Plan:
+    """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place.
+
+    `unlike_models` lets models be merged whose configs say that they compute differently, if their tensors
+    have equal shapes. `trace` watches the making of one tensor.
+    """
+    findings = Findings(recipe, list(recipe.problems), unlike_models=unlike_models)
     for slip in recipe.slips:
         findings.notices.append(Notice(slip.code, slip.message, slip.place))
     method = _method(recipe, findings)
@@ -52,15 +64,16 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     if method is None:
         raise RecipeError(findings.problems)
     parameters = typed_parameters(recipe.schema.parameters, method, ("parameters",), findings)
+    check_weights(findings)
     slices = typed_slices(slices, method, findings)
     donor = next((models.get(ref) for ref in referenced_models(recipe)), None)
     apart = recipe.incomplete | tell_of_slices_that_do_not_cross(slices, findings)
     sound = tuple(entry for entry in slices if _is_sound(entry, models) and entry.way not in apart)
-    if donor is None or not sound or () in recipe.incomplete:
+    if donor is None or not ends_are_sound(donor, models, findings) or not sound or () in recipe.incomplete:
         raise RecipeError(findings.problems)
     request = Request(recipe, method, models, donor, sound, parameters, seed)
     check_one_family(request, findings)
-    jobs = jobs_of(request, findings)
+    jobs = jobs_of(request, findings, trace)
     dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
     check_vocabularies(request, jobs.all, findings)
     files = side_files(request, jobs, findings)
@@ -79,16 +92,25 @@ def plan_merge(recipe: Recipe, open_model: OpenModel, *, seed: int = 0) -> Plan:
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, findings)
+    for model in models.values():
+        if model.checkpoint.files.note:
+            findings.notice("hub", model.checkpoint.files.note)
     return Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
         jobs=jobs.all,
         files=files,
-        inputs=tuple(Input(model.name, model.checkpoint.fingerprint) for model in models.values()),
+        inputs=tuple(_input(model, jobs) for model in models.values()),
         notices=tuple(findings.notices),
         dropped=dropped,
         seed=seed,
     )
+
+
+def _input(model: PlainModel, jobs: Jobs) -> Input:
+    checkpoint = model.checkpoint
+    names = (read.name for job in jobs.all for read in reads(job.expr) if read.model == model.name)
+    return Input(model.name, checkpoint.fingerprint, checkpoint.files.commit, checkpoint.bytes_to_fetch(names))
 
 
 def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:
@@ -154,12 +176,17 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         if getattr(schema, key) is not None and schema.stack is None:
             findings.fault("misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, KEY))
     name = schema.merge_method or ("linear" if schema.stack is not None else None)
+    if name is None and recipe.incomplete and ("merge_method",) in recipe.places:
+        return None
     if name is None:
-        findings.fault("missing-key", "`merge_method` is missing; `lamina methods` lists what there is.", ())
+        findings.fault(
+            "missing-key", "`merge_method` is missing: `merge_method: linear`, or another of `lamina methods`.", ()
+        )
         return None
     if name not in METHODS:
-        meant = nearest(name, list(METHODS))
-        message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
+        spelled = name.lower().replace("-", "_")
+        meant = nearest(spelled, list(METHODS))
+        message = f"unknown method `{name}`.{did_you_mean(spelled, list(METHODS))}"
         findings.fault("unknown-method", message, ("merge_method",), meant or "")
         return METHODS[meant] if meant else None
     if schema.stack is not None and name not in ("linear", "slerp", "passthrough"):
@@ -167,7 +194,8 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
             "the entries of a `stack` are blended by linear or slerp, or with nothing to blend by passthrough, not by "
             f"{name}."
         )
-        findings.fault("stack-method", message, ("merge_method",))
+        findings.fault("stack-method", message, ("merge_method",), "linear")
+        return METHODS["linear"]  # stands in, so that the rest can be looked at
     return METHODS[name]
 
 
@@ -181,28 +209,51 @@ def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[M
             models[ref] = open_model(ref)
             _ = models[ref].architecture
         except CheckpointError as error:
-            findings.fault("model", str(error), way)
+            meant = nearest(ref.path, ("union", "base")) if way[0] in ("tokenizer", "tokenizer_source") else None
+            hint = f" Did you mean `{meant}`?" if meant else ""
+            findings.fault("model", f"{error}{hint}", way, meant or "")
+        except (OSError, RuntimeError) as error:  # a name that no file system takes, `~` of an unknown user
+            findings.fault("model", f"`{ref}` cannot be looked for: {error}.", way)
     return models
 
 
 def _range_problems(recipe: Recipe, entry: Slice, depth: Depth) -> Iterator[Problem]:
+    first = entry.sources[0]
     for source in entry.sources:
         layers = f"layer_range [{source.start}, {source.stop}]"
         way, count = (*source.way, "layer_range"), depth(source.ref)
-        if source.stop <= source.start and count is not None:
-            what = "is empty" if source.stop == source.start else "runs backwards"
-            message = f"{layers} {what}; the form is [start, end], the end not included."
-        elif source.start < 0 or (count is not None and source.stop > count):
-            end = "begins before 0" if source.start < 0 else f"ends beyond `{source.ref}`"
-            message = f"{layers} {end}, which has {count} layers (0 to {count} is valid)."
-        elif source.stop - source.start != entry.depth and entry.sources[0].stop > entry.sources[0].start:
+        suggestion = ""
+        if source.way[0] in ("models", "base_model"):
+            if None in (count, depth(first.ref)) or source.stop == first.stop:
+                continue
+            message = (
+                f"`{source.ref}` has {source.stop} layers, and `{first.ref}` has {first.stop}: under `models` all have "
+                "equally many. `slices` takes the same number of layers from each."
+            )
+        elif source.start < 0 or source.stop < 0:
+            known = f": `{source.ref}` has {count}, and `{count}` as the end includes the last" if count else ""
+            message = f"{layers} counts from the end, and layers are counted from 0{known}."
+            suggestion = f"[{source.start}, {count}]" if count and source.start >= 0 else ""
+        elif source.stop == source.start:
+            message = f"{layers} is empty; the form is [start, end], the end not included."
+            suggestion = f"[{source.start}, {source.start + 1}]"
+        elif source.stop < source.start:
+            suggestion = f"[{source.stop}, {source.start}]"
+            message = f"{layers} runs backwards; the form is [start, end], the end not included."
+        elif count is not None and source.stop > count:
+            message = f"{layers} ends beyond `{source.ref}`, which has {count} layers (0 to {count} is valid)."
+            suggestion = f"[{source.start}, {count}]" if source.start < count else ""
+        elif source.stop - source.start != entry.depth and 0 <= first.start < first.stop <= (
+            depth(first.ref) or first.stop
+        ):
             message = (
                 f"{layers} of `{source.ref}` are {source.stop - source.start} layers, and the first source of this "
                 f"slice has {entry.depth}: sources of one slice need equally many."
             )
         else:
             continue
-        yield recipe.problem("layer-range", message, way)
+        hint = f" Did you mean `{suggestion}`?" if suggestion else ""
+        yield recipe.problem("layer-range", message + hint, way, suggestion)
 
 
 def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropped]:

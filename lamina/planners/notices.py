@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 
 from lamina.architectures.config_values import SHARED, config_values, spelled
 from lamina.architectures.layer_config import has_layer_kinds
+from lamina.errors import nearest
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
@@ -174,12 +175,15 @@ def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Finding
     levels: list[tuple[Mapping[str, Setting], Way]] = [(request.parameters, ())]
     for entry in request.slices:
         levels += [(entry.parameters, entry.way), *((source.parameters, source.way) for source in entry.sources)]
+    parts = list(dict.fromkeys(part for name in request.donor.checkpoint.specs for part in name.split(".")))
     for parameters, way in levels:
         for name, setting in parameters.items():
             for rule in setting:
                 if rule.filter is not None and (way, name, rule.filter) not in matched:
                     message = f"no tensor's name contains `{rule.filter}`, so this filter of `{name}` sets nothing."
-                    findings.without_effect("unmatched-filter", message, (*way, "parameters", name))
+                    meant = nearest(rule.filter, parts)
+                    hint = f" Did you mean `{meant}`?" if meant else ""
+                    findings.without_effect("unmatched-filter", message + hint, (*way, "parameters", name), meant or "")
 
 
 def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +12,13 @@ from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
 from lamina.recipe.load import Recipe
+from lamina.recipe.schema import RecipeSchema
 from lamina.recipe.settings import Conditional, Setting, mapped
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import KEY, Way
+
+# Faults that another one explains: models of unlike kinds have unlike tensors.
+_FOLLOWS_FROM = {"shape": "unlike-models", "missing-tensor": "unlike-models"}
 
 
 @dataclass
@@ -23,10 +28,13 @@ class Findings:
     recipe: Recipe
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    unlike_models: bool = False  # models whose configs disagree are worth a notice and no fault
     _told: set[tuple[str, Way]] = field(default_factory=set)
 
     def fault(self, code: str, message: str, way: Way, suggestion: str = "") -> None:
         """Something that stands in the way of the merge."""
+        if code in _FOLLOWS_FROM and any(told == _FOLLOWS_FROM[code] for told, _ in self._told):
+            return
         if (code, way) not in self._told:
             self._told.add((code, way))
             self.problems.append(self.recipe.problem(code, message, way, suggestion))
@@ -41,10 +49,10 @@ class Findings:
         if Notice(code, message, place) not in self.notices:
             self.notices.append(Notice(code, message, place))
 
-    def without_effect(self, code: str, message: str, way: Way) -> None:
+    def without_effect(self, code: str, message: str, way: Way, suggestion: str = "") -> None:
         """Something in the recipe that changes nothing: a notice, and under the strict border a fault."""
         if self.recipe.border == "strict":
-            self.fault(code, message, way)
+            self.fault(code, message, way, suggestion)
         else:
             self.notice(code, message, way)
 
@@ -94,30 +102,53 @@ def typed_parameters(
     parameters: Mapping[str, Setting], method: MergeMethod, way: Way, findings: Findings
 ) -> dict[str, Setting]:
     """The settings that the method knows, as its types; of all others the user is told."""
-    typed = {}
-    for name, setting in parameters.items():
+    typed: dict[str, Setting] = {}
+    for written, setting in parameters.items():
+        name = written
         if name not in method.parameters:
-            _tell_of_unknown(name, method, (*way, name, KEY), findings)
-            continue
+            meant = _tell_of_unknown(name, method, (*way, name, KEY), findings)
+            if meant is None or meant not in method.parameters or meant in parameters:
+                continue
+            name = meant  # read as what was meant, so that its absence is no second fault
         try:
             typed[name] = mapped(setting, method.parameters[name].coerce)
-        except ValueError as error:
-            findings.fault("parameter-value", str(error), (*way, name))
+        except (ValueError, OverflowError) as error:
+            meant = _number_meant(setting)
+            hint = f" Did you mean `{meant}`?" if meant else ""
+            beside_model = way[:1] == ("stack",) and (*way[:-1], written) in findings.recipe.places
+            place = (*way[:-1], written) if beside_model else (*way, written)
+            findings.fault("parameter-value", f"{error}{hint}", place, meant)
             typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
     return typed
 
 
-def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> None:
+def _number_meant(setting: Setting) -> str:
+    """`0,5` and `50%` as the number that they stand for; empty where there is none."""
+    for value in (value for rule in setting for value in rule.values):
+        if found := re.fullmatch(r"(-?\d+)[,.]?(\d*)(%?)", str(value)):
+            number = float(f"{found[1]}.{found[2] or 0}")
+            if found[3] or "," in str(value):
+                return f"{number / 100 if found[3] else number:g}"
+    return ""
+
+
+def _tell_of_unknown(name: str, method: MergeMethod, way: Way, findings: Findings) -> str | None:
+    """Say what is wrong with a parameter; returns the one that it is read as, if any."""
     known = list(dict.fromkeys(parameter for other in METHODS.values() for parameter in other.parameters))
     if name in known:
         findings.without_effect("no-effect", f"{method.name} has no parameter `{name}`; it has no effect here.", way)
-        return
-    meant = nearest(name, list(method.parameters)) or nearest(name, known)
-    if meant is None:
+        return None
+    meant = nearest(name.lower(), list(method.parameters)) or nearest(name.lower(), known)
+    misplaced = meant is None and name in RecipeSchema.model_fields
+    if misplaced:
+        message = f"`{name}` is no parameter: it belongs at the top level of the recipe, not under `parameters`."
+    elif meant is None:
         findings.without_effect("unknown-parameter", f"unknown parameter `{name}` has no effect.", way)
-        return
-    message = f"unknown parameter `{name}` of {method.name}. Did you mean `{meant}`?"
+        return None
+    else:
+        message = f"unknown parameter `{name}` of {method.name}. Did you mean `{meant}`?"
     if findings.recipe.border == "lenient":
         findings.notice("unknown-parameter", message, way)
-    else:
-        findings.fault("unknown-parameter", message, way, meant)
+        return None
+    findings.fault("misplaced-key" if misplaced else "unknown-parameter", message, way, meant or "")
+    return meant

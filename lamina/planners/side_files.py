@@ -13,6 +13,7 @@ from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.layer_config import Origin, restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
+from lamina.models.plain import PlainModel
 from lamina.planners.chat import chosen_template
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
@@ -39,12 +40,22 @@ def check_one_family(request: Request, findings: Findings) -> None:
             other = config_values(request.models[source.ref].config)
             for key in donor:
                 if key.startswith(SHARED) and key in other and donor[key] != other[key]:
-                    message = (
-                        f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}: "
-                        "their layers do not fit into one model."
-                    )
-                    findings.fault("unlike-models", message, source.way)
+                    what = f"`{source.ref}` has {key} {other[key]} and `{request.donor.name}` has {donor[key]}"
+                    if findings.unlike_models and _have_equal_shapes(request.models[source.ref], request.donor):
+                        findings.notice("unlike-models", f"{what}; they are merged as asked.")
+                    else:
+                        findings.fault("unlike-models", f"{what}: their layers do not fit into one model.", source.way)
             _check_tensors(request, source, findings)
+
+
+def _have_equal_shapes(model: PlainModel, other: PlainModel) -> bool:
+    """True when a layer of one fits in the place of a layer of the other, whatever their configs say."""
+    ours, theirs = (
+        {suffix: each.checkpoint.specs[each.architecture.layer_name(0, suffix)].shape for suffix in layer}
+        for each in (model, other)
+        for layer in each.architecture.layers[:1]
+    )
+    return ours == theirs
 
 
 def _check_tensors(request: Request, source: Source, findings: Findings) -> None:
@@ -169,7 +180,7 @@ def _has_own_words(recipe: Recipe) -> bool:
 
 def _card(request: Request, recipe_name: str) -> str:
     refs = list(request.models)
-    hub_ids = [ref.path for ref in refs if _is_hub_id(ref)]
+    hub_ids = [ref.path for ref in refs if ref.is_hub_id]
     head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
     head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
     method = request.method
@@ -181,11 +192,6 @@ def _card(request: Request, recipe_name: str) -> str:
         f"{request.depth} layers, from:\n\n{names}\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
     )
-
-
-def _is_hub_id(ref: ModelRef) -> bool:
-    """True for `org/name`, which is how a model is called on the Hub."""
-    return ref.path.count("/") == 1 and not ref.path.startswith(("/", ".", "~"))
 
 
 def _shown(ref: ModelRef) -> str:

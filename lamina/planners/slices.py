@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import xxhash
@@ -17,10 +17,12 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
+from lamina.planners.advice import inputs_advice, missing_form
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
-from lamina.recipe.settings import START, Conditional, Position, setting_at
+from lamina.recipe.load import Recipe
+from lamina.recipe.settings import START, Conditional, Position, Scalar, setting_at
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import Way
 from lamina.tensor_spec import F64, Kind
@@ -41,6 +43,34 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """One parameter's value for one tensor. `way` is where the recipe sets it, None for the method's default.
+
+    `gradient` are the values that it lies between, and `at` where, if a gradient gives it. A parameter of
+    the whole merge has no `source`, an end of the model no `source_layer`.
+    """
+
+    parameter: str
+    value: Value
+    source: Source | None
+    source_layer: int | None
+    way: Way | None
+    gradient: tuple[Scalar, ...] = ()
+    at: Position = START
+
+
+@dataclass
+class Trace:
+    """Watches how one output tensor is made: every value that is looked up for it, in order."""
+
+    tensor: str
+    values: list[Resolved] = field(default_factory=list)
+
+    def add(self, value: Resolved) -> None:
+        self.values.append(value)
+
+
+@dataclass(frozen=True)
 class _Place:
     """Where in the recipe a tensor is made: by which slice and method, and where on their gradients."""
 
@@ -50,9 +80,9 @@ class _Place:
     layer: int | None = None
 
 
-def jobs_of(request: Request, findings: Findings) -> Jobs:
+def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) -> Jobs:
     """Every output tensor, in the order in which it is written. Faults go to `findings`."""
-    maker = _Maker(request, findings)
+    maker = _Maker(request, findings, trace)
     make = maker.job
     embed, norm, head = (_end(request, role) for role in ("embed", "norm", "head"))
     donor = request.donor.architecture
@@ -135,8 +165,8 @@ def _in_layer(index: int, suffix: str) -> _NameIn:
 class _Maker:
     """Makes one job after the other from a request; what cannot be made is a finding."""
 
-    def __init__(self, request: Request, findings: Findings) -> None:
-        self._request, self._findings = request, findings
+    def __init__(self, request: Request, findings: Findings, trace: Trace | None) -> None:
+        self._request, self._findings, self._trace = request, findings, trace
         self.filters_used: set[FilterUse] = set()
         self.weight_sums: dict[str, float] = {}
 
@@ -147,8 +177,9 @@ class _Maker:
             return None
         sources, base = split
         inputs = [parts[source][1] for source in sources]
+        trace = self._trace if self._trace is not None and self._trace.tensor == name else None
         named = [(place.entry.sources[source], parts[source][0]) for source in sources]
-        values = {} if place.method.copies(len(sources)) else self._values(name, named, place)
+        values = {} if place.method.copies(len(sources)) else self._values(name, named, place, trace)
         if values is None:
             return None
         weights = values.get("weight")
@@ -250,7 +281,7 @@ class _Maker:
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
             beside = "" if base is None else " beside the base"
             message = f"{method.name} takes {method.counted}{beside}, and here are {len(positions)}{extra}."
-            self._findings.fault("inputs", message, entry.way)
+            self._findings.fault("inputs", message + inputs_advice(method, entry), entry.way)
             return None
         return positions, base
 
@@ -266,48 +297,74 @@ class _Maker:
         return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
 
     def _values(
-        self, name: str, sources: list[tuple[Source, str]], place: _Place
+        self, name: str, sources: list[tuple[Source, str]], place: _Place, trace: Trace | None
     ) -> dict[str, Value | tuple[Value, ...]] | None:
         """Every parameter's value: for per-model ones looked up by the name in the model, else in the output."""
         values: dict[str, Value | tuple[Value, ...]] = {}
         for parameter in place.method.parameters.values():
             if parameter.meaning.per_model:
-                found = [self._value(parameter, tensor, place, source) for source, tensor in sources]
+                found = [self._value(parameter, tensor, place, source, trace) for source, tensor in sources]
                 if None in found:
                     return None
                 values[parameter.name] = tuple(value for value in found if value is not None)
             else:
-                value = self._value(parameter, name, place, None)
+                value = self._value(parameter, name, place, None, trace)
                 if value is None:
                     return None
                 values[parameter.name] = value
         return values
 
-    def _value(self, parameter: Parameter, tensor: str, place: _Place, source: Source | None) -> Value | None:
+    def _value(
+        self, parameter: Parameter, tensor: str, place: _Place, source: Source | None, trace: Trace | None
+    ) -> Value | None:
         """The first that is set: by the source, its slice, the recipe, the method."""
         levels = [(place.entry.parameters, place.entry.way), (self._request.parameters, ())]
         if source is not None:
             levels.insert(0, (source.parameters, source.way))
-        settings = [level.get(parameter.name, ()) for level, _ in levels]
-        for setting, (_, way) in zip(settings, levels, strict=True):
-            self.filters_used.update((way, parameter.name, rule.filter) for rule in setting if rule.matches(tensor))
-        for setting in settings:
+        settings = [(setting, way) for level, way in levels if (setting := level.get(parameter.name))]
+        for setting, way in settings:
+            for rule in setting:
+                if rule.filter is not None and rule.matches(tensor):
+                    self.filters_used.add((way, parameter.name, rule.filter))
+        layer = source.start + place.position.index if source is not None and place.layer is not None else None
+        for setting, way in settings:
             value = setting_at(setting, tensor, place.position)
             if value is not None:
                 try:
-                    return parameter.coerce(value)
+                    value = parameter.coerce(value)
                 except ValueError as error:  # a gradient that runs through values which are none
                     self._findings.fault("parameter-value", str(error), place.entry.way)
                     return None
+                if trace is not None:
+                    rule = next(rule for rule in setting if rule.matches(tensor))
+                    number = setting.index(rule) if len(setting) > 1 else None
+                    where = _where(self._request.recipe, way, parameter.name, number)
+                    trace.add(Resolved(parameter.name, value, source, layer, where, rule.values, place.position))
+                return value
+        if trace is not None and parameter.default is not None:
+            trace.add(Resolved(parameter.name, parameter.default, source, layer, None))
         if parameter.default is None:
             who = source.way if source is not None else place.entry.way
             of = f" of `{source.ref}`" if source is not None else ""
-            form = f"`parameters: {{{parameter.name}: ...}}`"
+            form = missing_form(parameter, [setting for setting, _ in settings])
             message = f"{place.method.name} needs `{parameter.name}`{of} for {tensor}: {form}."
             if who == ("base_model",):
-                message += " (`base_model` is not listed and joins the average, as in MergeKit.)"
+                message += (
+                    " `base_model` is not listed and joins, as in MergeKit: list it with its own, or leave it out."
+                )
             self._findings.fault("missing-parameter", message, who)
         return parameter.default
+
+
+def _where(recipe: Recipe, level: Way, parameter: str, rule: int | None) -> Way | None:
+    """The way to the setting of a parameter on one level, to its rule where it has several.
+
+    What `overlap` gives to the entries of a stack is set there. None where no word of the recipe sets it.
+    """
+    for way in ((*level, "parameters", parameter), (*level, parameter)):
+        if recipe.says(way):
+            return way if rule is None else (*way, rule)
+    return ("overlap",) if level[:1] == ("stack",) and recipe.says(("overlap",)) else None
 
 
 def _draw_key(seed: int, position: int, name: str) -> int:

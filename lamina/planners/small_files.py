@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-from lamina.checkpoints.files import read_all
 from lamina.models.plain import PlainModel
 
 
@@ -20,7 +19,7 @@ class SmallFiles(Mapping[str, bytes]):
     def __getitem__(self, name: str) -> bytes:
         if name not in self.names:
             raise KeyError(name)
-        return read_all(self.model.folder / name)
+        return self.model.checkpoint.files.read(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -31,5 +30,5 @@ class SmallFiles(Mapping[str, bytes]):
 
 def small_files(model: PlainModel, patterns: Sequence[str]) -> SmallFiles:
     """The files of a model whose names match one of the patterns, in the order of their names."""
-    names = sorted(path.name for path in model.folder.iterdir() if path.is_file())
+    names = model.checkpoint.files.names()
     return SmallFiles(model, tuple(name for name in names if any(fnmatch(name, each) for each in patterns)))

@@ -9,10 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from lamina.expressions.inspect import is_copy, shares
-from lamina.plans.plan import Job, Plan
 from lamina.wording import span
+
+if TYPE_CHECKING:
+    from lamina.plans.plan import Job, Plan
 
 _LAYER = re.compile(r"\.(\d+)\.")
 MAP_WIDTH = 56  # columns of the layer map; beside a name it fits a line of 80
@@ -120,7 +123,7 @@ def layer_map(plan: Plan) -> list[str]:
 
 def end_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """What lies outside the layers: the tensor, its origin (`base`, `0.3 rev  +  0.7 sort`), whether it is copied."""
-    names = _names(plan)
+    names = short_names(plan)
     rows = []
     for job in plan.jobs:
         if job.layer is None:
@@ -141,7 +144,7 @@ class _Layer:
 
 def _layers(plan: Plan) -> list[_Layer]:
     """For each output layer its parts, and whether all of it is copied."""
-    names = _names(plan)
+    names = short_names(plan)
     by_layer: dict[int, list[Job]] = {}
     for job in plan.jobs:
         if job.layer is not None:
@@ -168,7 +171,7 @@ def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
     )
 
 
-def _names(plan: Plan) -> dict[str, str]:
+def short_names(plan: Plan) -> dict[str, str]:
     """Each model's own name, without the folders before it, where that tells the models apart."""
     short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
     count = Counter(short.values())

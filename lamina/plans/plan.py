@@ -6,24 +6,36 @@ Plain frozen data: it can be printed, hashed, pickled, sent, counted.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from typing import Any
 
 import xxhash
 
 from lamina.expressions.inspect import described, peak_bytes, reads
 from lamina.expressions.nodes import Expr
 from lamina.kernels.numpy_kernels import SCRATCH_BYTES
+from lamina.plans import show
 from lamina.tensor_spec import TensorSpec
+
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
 class Input:
-    """A model that is read. `name` is how the recipe calls it; `fingerprint` covers names, dtypes, shapes."""
+    """A model that is read. `name` is how the recipe calls it; `fingerprint` covers names, dtypes, shapes.
+
+    Of a model on the Hub, `commit` is what its revision was when it was planned, and `bytes_to_fetch` what was
+    not here yet of the files that the plan reads.
+    """
 
     name: str
     fingerprint: str
+    commit: str | None = None
+    bytes_to_fetch: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,9 @@ class Dropped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    """A whole merge."""
+    """A whole merge. Its `repr` is the table that `lamina plan` shows."""
 
     title: str
     method: str
@@ -79,13 +91,27 @@ class Plan:
     dropped: tuple[Dropped, ...] = ()
     seed: int = 0
 
+    def __repr__(self) -> str:
+        return show.text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return show.html(self)
+
+    def as_data(self) -> dict[str, Any]:
+        """The plan for JSON: `plans.show.PLAN_FIELDS` says what each key holds."""
+        return show.as_data(self)
+
     @cached_property
     def digest(self) -> str:
         """The same for every plan that makes the same folder, wherever the models lie. 32 hex digits.
 
-        Models count by their order and headers; the files that only tell of the merge do not count.
+        Models count by their headers and the order in which they are first read, which is the same however the
+        recipe is spelled; the files that only tell of the merge do not count.
         """
-        names = {source.name: f"{number}:{source.fingerprint}" for number, source in enumerate(self.inputs)}
+        headers = {source.name: source.fingerprint for source in self.inputs}
+        first_read = dict.fromkeys(read.model for job in self.jobs for read in reads(job.expr))
+        names = {name: f"{number}:{headers[name]}" for number, name in enumerate(first_read)}
         content = {
             "jobs": [[job.name, described(job.expr, names)] for job in self.jobs],
             "files": [
@@ -95,15 +121,35 @@ class Plan:
         }
         return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
 
-    @property
+    @cached_property
     def specs(self) -> Mapping[str, TensorSpec]:
         """The output tensors, in their order."""
         return {job.name: job.expr.spec for job in self.jobs}
+
+    def names_like(self, name: str) -> list[str]:
+        """At most three output tensors that `name` may have meant: in other layers, or near in spelling."""
+        kinds: dict[str, list[str]] = {}  # names that differ in numbers only
+        for job in self.jobs:
+            kinds.setdefault(_NUMBER.sub("N", job.name), []).append(job.name)
+        wanted = _NUMBER.sub("N", name)
+        near = [kind for kind in kinds if wanted in kind] or get_close_matches(wanted, kinds, n=3)
+        numbers = _NUMBER.findall(name)
+        return [next((x for x in kinds[kind] if _NUMBER.findall(x) == numbers), kinds[kind][0]) for kind in near[:3]]
 
     @property
     def parameters(self) -> int:
         """Number of elements of the output."""
         return sum(job.expr.spec.count for job in self.jobs)
+
+    def reads_of(self, model: str) -> list[str]:
+        """Names of the model's tensors that are read, each once."""
+        found = (read for job in self.jobs for read in reads(job.expr))
+        return list(dict.fromkeys(read.name for read in found if read.model == model))
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """Bytes that a merge fetches from the Hub before it starts, as far as they were not here yet."""
+        return sum(source.bytes_to_fetch for source in self.inputs)
 
     @property
     def bytes_read(self) -> int:
@@ -115,7 +161,7 @@ class Plan:
         """Bytes of tensors and side files that are written."""
         return sum(spec.nbytes for spec in self.specs.values()) + sum(len(file.content) for file in self.files)
 
-    @property
+    @cached_property
     def bytes_per_worker(self) -> int:
         """Memory that each worker holds: its largest block with everything in it, and its scratch."""
         return max((peak_bytes(job.expr) for job in self.jobs), default=0) + SCRATCH_BYTES

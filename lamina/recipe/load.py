@@ -54,12 +54,14 @@ _LEVELS: dict[type[BaseModel], str] = {
 class Recipe:
     """What the user asked for: the values, the text they come from, and where in it each stands.
 
+    `text` has the changes of `--set` in it, `written` has not: the places are places of that.
     `slips` are faults that the border lets pass: worth a notice. `incomplete` are the ways of slices from
     which an entry had to be left out (the empty way: of the whole recipe).
     """
 
     file: str
     text: str
+    written: str
     schema: RecipeSchema
     places: Mapping[Way, tuple[int, int]]
     problems: tuple[Problem, ...] = ()
@@ -70,14 +72,22 @@ class Recipe:
 
     def problem(self, code: str, message: str, way: Way = (), suggestion: str = "") -> Problem:
         """A fault at a value, or at the nearest thing around it that the text shows."""
-        for changed, written in self.overrides.items():
-            if way[: len(changed)] == changed:
-                return Problem(code, message, file=f"--set {written}", suggestion=suggestion)
+        if (flag := self._flag_of(way)) is not None:
+            return Problem(code, message, file=flag, suggestion=suggestion)
         while way and way not in self.places:
             way = way[:-1]
         line, column = self.places.get(way, (0, 0))
-        excerpt = self.text.splitlines()[line - 1] if line else ""
-        return Problem(code, message, line, column, self.file, suggestion, excerpt)
+        return Problem(code, message, line, column, self.file, suggestion, _line(self.written, line))
+
+    def says(self, way: Way) -> bool:
+        """True when the text, or a `--set`, gives the value at this very place."""
+        return way in self.places or self._flag_of(way) is not None
+
+    def _flag_of(self, way: Way) -> str | None:
+        """The `--set` that gives a value, None where the text does."""
+        return next(
+            (f"--set {flag}" for changed, flag in self.overrides.items() if way[: len(changed)] == changed), None
+        )
 
     @property
     def folder(self) -> Path:
@@ -94,7 +104,8 @@ def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Se
     `set_values` are changes like `stack[1].at=8`. Raises RecipeError where nothing can be understood.
     """
     if isinstance(source, Recipe):
-        return source
+        changed = set_values or border != "normal"
+        return parse_recipe(source.text, source.file, border, set_values) if changed else source
     if isinstance(source, Mapping):
         return parse_recipe(yaml.safe_dump(dict(source), sort_keys=False), "recipe", border, set_values)
     if isinstance(source, str) and "\n" in source:
@@ -114,7 +125,7 @@ def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Se
 
     Raises RecipeError where nothing can be understood.
     """
-    document = read_yaml(text, file)
+    document, written = read_yaml(text, file), text
     overrides = _overrides(set_values)
     if overrides and isinstance(document.content, dict):
         document = _overridden(document, overrides)
@@ -122,7 +133,7 @@ def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Se
     if not isinstance(document.content, dict):
         form = Problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`", 1, 1, file)
         raise RecipeError(document.problems or [form])
-    blank = Recipe(file, text, RecipeSchema(), document.places, border=border, overrides=overrides)
+    blank = Recipe(file, text, written, RecipeSchema(), document.places, border=border, overrides=overrides)
     return _Draft(document, blank).recipe()
 
 
@@ -177,7 +188,7 @@ class _Draft:
         self._content = _without_empty(document.content)
         self._places = dict(document.places)
         self._blank = blank
-        self._problems = [replace(problem, excerpt=_line(blank.text, problem.line)) for problem in document.problems]
+        self._problems = [replace(problem, excerpt=_line(blank.written, problem.line)) for problem in document.problems]
         self._slips: list[Problem] = []
         self._incomplete: set[Way] = set()
 
@@ -214,25 +225,31 @@ class _Draft:
             if detail["type"] == "extra_forbidden" or way in renamed:
                 continue
             self._problems.append(self._wrong(detail, way))
-            if detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in _NEEDED:
+            if detail["type"] == "literal_error" and way in self._places:
+                self._at(way[:-1])[way[-1]] = _meant(detail) or _STAND_IN[str(way[-1])]
+            elif detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in _NEEDED:
                 self._delete(way)
             else:
                 hopeless.add(_entry_of(way))
-        for way in sorted(hopeless, key=str, reverse=True):
-            self._leave_out(way)
+        removed: list[Way] = []
+        for way in sorted(hopeless, key=_in_order, reverse=True):  # from the end, so that the others stay in place
+            if not any(way[: len(other)] == other[: len(way)] for other in removed):
+                removed.append(self._leave_out(way))
         return json.dumps(self._content, default=str) != before
 
     def _unknown_key(self, way: Way) -> set[Way]:
         """Tell of an unknown key; read it as what was meant. Returns the way that it now has, if any."""
         name, around = str(way[-1]), way[:-1]
         valid = [key for key in _keys_at(around) if key not in self._at(around)]
-        meant = nearest(name, valid)
+        meant = nearest(name, valid) or next((key for key in _OTHER_NAMES.get(name, ()) if key in valid), None)
         elsewhere = [where for level, where in _LEVELS.items() if name in level.model_fields]
         message, suggestion, misplaced = f"unknown key `{name}`.", "", False
         if meant is not None:
             message, suggestion = f"{message} Did you mean `{meant}`?", meant
         elif name in _PARAMETERS and "parameters" in _keys_at(around):
-            suggestion = f"parameters: {{{name}: ...}}"
+            value = self._at(way)
+            written = json.dumps(value) if isinstance(value, bool | int | float) else "..."
+            suggestion = f"parameters: {{{name}: {written}}}"
             message += f" It belongs under `parameters`: `{suggestion}`."
             misplaced = True
         elif elsewhere:
@@ -249,32 +266,60 @@ class _Draft:
             target = self._at(around)
             target[meant] = target[name]
             self._move_places((*around, name), (*around, meant))
-            self._delete(way)
+            target.pop(name)
             return {(*around, meant)}
         if misplaced and self._blank.border != "lenient" and isinstance(self._at(around).get("parameters", {}), dict):
             self._at(around).setdefault("parameters", {}).setdefault(name, self._at(way))
             self._move_places(way, (*around, "parameters", name))
-        self._delete(way)
-        return set()
+        homes = self._move_home(name, way, elsewhere) if self._blank.border != "lenient" and not misplaced else set()
+        self._at(around).pop(name)
+        return homes
+
+    def _move_home(self, name: str, way: Way, elsewhere: Sequence[str]) -> set[Way]:
+        """Read a misplaced key as if it stood where it is missing: at the top, or in the sources of its slice."""
+        value, around, homes = self._at(way), way[:-1], set[Way]()
+        if _LEVELS[RecipeSchema] in elsewhere and name not in self._content:
+            homes.add((name,))
+        sources = self._at(around).get("sources")
+        if _LEVELS[SliceSource] in elsewhere and isinstance(sources, list):
+            homes |= {
+                (*around, "sources", number, name)
+                for number, source in enumerate(sources)
+                if isinstance(source, dict) and name not in source
+            }
+        for home in homes:
+            self._at(home[:-1])[name] = value
+            self._move_places(way, home)
+        return homes
 
     def _wrong(self, detail: ErrorDetails, way: Way) -> Problem:
         kind, name = detail["type"], str(way[-1]) if way else ""
         if kind == "missing":
-            return self._problem("missing-key", f"`{name}` is missing here.", way[:-1], name)
+            form = _FORMS.get(name, f"`{name}: ...`")
+            return self._problem("missing-key", f"`{name}` is missing here: {form}.", way[:-1], name)
         if kind == "literal_error":
-            expected = str(detail.get("ctx", {}).get("expected", "")).replace("'", "`").replace(" or ", ", ")
-            valid = [word.strip("` ") for word in expected.split(",")]
-            meant = nearest(str(detail["input"]), valid)
-            hint = f" Did you mean `{meant}`?" if meant else f" Valid are {', '.join(valid)}."
+            meant = _meant(detail)
+            valid = ", ".join(f"`{choice}`" for choice in _choices(detail))
+            hint = f" Did you mean `{meant}`?" if meant else f" Valid are {valid}."
             return self._problem("wrong-value", f"`{name}` cannot be `{detail['input']}`.{hint}", way, meant or "")
         if kind == "value_error":
-            key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
             message = str(detail["msg"]).removeprefix("Value error, ")
             hinted = re.search(r"[Dd]id you mean `(.+?)`", message)
-            return self._problem("wrong-value", f"`{key}`: {message}.", way, hinted[1] if hinted else "")
+            end = "" if message.endswith("?") else "."
+            return self._problem("wrong-value", message + end, way, hinted[1] if hinted else "")
         key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
+        form = f": {_FORMS[key]}" if key in _FORMS else ""
+        if kind in ("model_type", "model_attributes_type") and isinstance(way[-1], int):
+            meant = f"model: {detail['input']}" if key == "models" and isinstance(detail["input"], str) else ""
+            hint = f" Did you mean `{meant}`?" if meant else ""
+            message = f"an entry of `{key}` is a mapping, and this is {_shown(detail['input'])}{form}.{hint}"
+            return self._problem("wrong-value", message, way, meant)
         expected = _EXPECTED.get(kind, str(detail["msg"]).lower().removeprefix("input should be "))
-        return self._problem("wrong-value", f"`{key}` takes {expected}, and this is {_shown(detail['input'])}.", way)
+        given = detail["input"]
+        shown = f"the text {_shown(given)}" if isinstance(given, str) and kind == "int_type" else _shown(given)
+        meant = given if isinstance(given, str) and kind == "int_type" and given.isdecimal() else ""
+        hint = f" Did you mean `{meant}` without quotes?" if meant else ""
+        return self._problem("wrong-value", f"`{key}` takes {expected}, and this is {shown}{form}.{hint}", way, meant)
 
     def _problem(self, code: str, message: str, way: Way, suggestion: str = "") -> Problem:
         return replace(self._blank, places=self._places).problem(code, message, way, suggestion)
@@ -286,21 +331,43 @@ class _Draft:
         return content
 
     def _delete(self, way: Way) -> None:
-        """Take a key out, and the whole top-level key where the fault lies deeper than the text goes."""
-        try:
-            del self._at(way[:-1])[way[-1]]
-        except (KeyError, TypeError, IndexError):
-            self._content.pop(way[0], None)
+        """Take a key out, and the whole top-level key where the fault lies deeper than the text goes.
 
-    def _leave_out(self, way: Way) -> None:
-        """Take an entry of a list out; those after it move up, and so do their places."""
-        *around, index = way
-        if not isinstance(index, int):
-            self._content.pop(way[0], None)
+        What hangs on it is set apart or gets a value that stands in, so that it is no second fault.
+        """
+        if way[-2:-1] == ("parameters",):
+            self._at(way[:-1])[way[-1]] = 1.0
+        elif way == ("merge_method",) and isinstance(given := self._at(way), list) and given:
+            self._content["merge_method"] = str(given[0])
+        elif len(way) == 1 or not isinstance(around := self._at(way[:-1]), dict):
+            self._drop(str(way[0]))
+        else:
+            around.pop(way[-1], None)
+            if way[-1] in ("parameters", "base_model"):
+                self._incomplete.add(way[:2] if way[0] == "slices" else ())
+
+    def _drop(self, key: str) -> None:
+        """Take a top-level key out. Without its layers, models or base a recipe cannot be looked at any further."""
+        self._content.pop(key, None)
+        if key in ("models", "slices", "stack", "modules", "base_model", "parameters"):
             self._incomplete.add(())
-            return
-        del self._at(tuple(around))[index]
+        if key == "stack":
+            self._content.setdefault("merge_method", "linear")
+
+    def _leave_out(self, way: Way) -> Way:
+        """Take an entry of a list out; those after it move up, and so do their places. Returns what was taken out.
+
+        With the last entry goes what the list stands in: that it is empty then is no second fault.
+        """
+        *around, index = way
         prefix = tuple(around)
+        entries = self._at(prefix) if isinstance(index, int) else None
+        if not isinstance(index, int) or not isinstance(entries, list):
+            self._drop(str(way[0]))
+            return way[:1]
+        if len(entries) == 1:
+            return self._leave_out(_entry_of(prefix))
+        del entries[index]
         self._incomplete = {_moved_up(other, prefix, index) for other in self._incomplete}
         self._places = {
             _moved_up(other, prefix, index): place
@@ -308,6 +375,7 @@ class _Draft:
             if other[: len(prefix) + 1] != (*prefix, index)
         }
         self._incomplete.add(prefix[:-1] if prefix[-1] == "sources" else ())
+        return way
 
     def _move_places(self, old: Way, new: Way) -> None:
         for way in [way for way in self._places if way[: len(old)] == old]:
@@ -316,6 +384,24 @@ class _Draft:
 
 _NEEDED = ("model", "layer_range", "sources")  # an entry without them cannot be looked at any further
 _PARAMETERS = ("weight", "density", "scale", "normalize", "t", "lambda", "gamma", "epsilon", "rescale")
+_STAND_IN = {"overlap": "average", "gradient_ends": "own"}  # never a fault by itself
+_OTHER_NAMES = {  # what people call a key, and no slip of the finger
+    "method": ("merge_method",), "merge_type": ("merge_method",), "merge": ("merge_method",),
+    "base": ("base_model",), "basemodel": ("base_model",), "range": ("layer_range", "layers"),
+    "params": ("parameters",), "type": ("dtype",), "torch_dtype": ("dtype",), "precision": ("dtype",),
+    "output_dtype": ("out_dtype",), "name": ("model",), "path": ("model",), "start": ("at",), "offset": ("at",),
+    "lm_head": ("head",), "embed_tokens": ("embed",), "embeddings": ("embed",),
+}  # fmt: skip
+_FORMS = {
+    "models": "`models: [{model: org/name}]`",
+    "slices": "`slices: [{sources: [{model: org/name, layer_range: [0, 8]}]}]`",
+    "sources": "`sources: [{model: org/name, layer_range: [0, 8]}]`",
+    "stack": "`stack: [{model: org/name, layers: 0-7}]`",
+    "modules": "`modules: {text_decoder: {models: [{model: org/name}]}}`",
+    "model": "`model: org/name`",
+    "layer_range": "`layer_range: [start, end]`, the end not included",
+    "parameters": "`parameters: {weight: 0.5}`",
+}
 _EXPECTED = {
     "list_type": "a list",
     "dict_type": "a mapping",
@@ -325,6 +411,20 @@ _EXPECTED = {
     "too_short": "a list with at least one entry",
     "greater_than_equal": "a whole number from 0 on",
 }
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    """The values that pydantic names in `'cut', 'average' or 'ramp'`."""
+    return re.findall(r"'(.+?)'", str(detail.get("ctx", {}).get("expected", "")))
+
+
+def _meant(detail: ErrorDetails) -> str | None:
+    return nearest(str(detail["input"]), _choices(detail))
+
+
+def _in_order(way: Way) -> list[tuple[bool, str | int]]:
+    """Sorts ways as the recipe has them, whatever stands in one place of two of them."""
+    return [(isinstance(part, str), part) for part in way]
 
 
 def _entry_of(way: Way) -> Way:
@@ -368,6 +468,8 @@ def _shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "an empty list" if not value else "a list"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value}`" if len(str(value)) < 60 else "something else"
 
 

@@ -6,6 +6,7 @@ Everything is frozen: a recipe stays what the user wrote. The meaning is given b
 from __future__ import annotations
 
 import math
+import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
 from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
+
+_PART_FORM = "{path: ..., revision: ...}"
+_MODEL_FORMS = f"a folder or `org/name`, or `{{model: {_PART_FORM}, lora: ...}}`"
+
+
+def _kind(raw: Any) -> str:
+    if isinstance(raw, dict):
+        return f"a mapping with {', '.join(f'`{key}`' for key in raw) or 'nothing in it'}"
+    return "a list" if isinstance(raw, list) else f"`{str(raw).lower() if isinstance(raw, bool) else raw}`"
 
 
 def _ref(raw: Any) -> ModelRef:
@@ -25,7 +35,7 @@ def _ref(raw: Any) -> ModelRef:
         head = _ref_part(raw["model"])
         adapters = () if raw.get("lora") is None else (_ref_part(raw["lora"]),)
         return ModelRef(head.path, head.revision, (*head_adapters(raw["model"]), *adapters))
-    raise ValueError("a model is a folder or `org/name`, or `{model: ..., lora: ...}`")
+    raise ValueError(f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}")
 
 
 def head_adapters(raw: Any) -> tuple[AdapterRef, ...]:
@@ -40,7 +50,7 @@ def _ref_part(raw: Any) -> AdapterRef:
         if raw.get("revision") is not None and not isinstance(raw["revision"], str):
             raise ValueError("a revision is text: the name of a branch or tag, or a commit")
         return AdapterRef(raw["path"], raw.get("revision"))
-    raise ValueError("a model is a folder or `org/name`, or `{path: ..., revision: ...}`")
+    raise ValueError(f"inside a reference stands a folder, `org/name` or `{_PART_FORM}`, and this is {_kind(raw)}")
 
 
 _OTHER_NAMES = {
@@ -53,16 +63,44 @@ def _dtype(raw: Any) -> DType:
     name = str(raw).removeprefix("torch.")
     if name not in FLOAT_DTYPES:
         meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
-        hint = f"; did you mean `{meant}`" if meant else ""
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in, as {', '.join(FLOAT_DTYPES)} are{hint}")
+        valid = f"valid are {', '.join(FLOAT_DTYPES)}"
+        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else valid.capitalize()
+        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in. {hint}")
     return FLOAT_DTYPES[name]
 
 
 def _range(raw: Any) -> tuple[int, int]:
     numbers = list(raw) if isinstance(raw, list | tuple) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) and math.isfinite(n) and n == int(n) for n in numbers):
-        raise ValueError(f"a layer_range is `[start, end]`, the end not included; this is `{raw}`")
+    if len(numbers) != 2 or not all(_is_whole(number) for number in numbers):
+        form = "a layer_range is two whole numbers, `[start, end]`, the end not included"
+        meant = _meant_range(raw)
+        raise ValueError(f"{form}; this is {_shown_range(raw)}{f'. Did you mean `{meant}`?' if meant else ''}")
     return int(numbers[0]), int(numbers[1])
+
+
+def _is_whole(number: Any) -> bool:
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return math.isfinite(number) and number == int(number)
+
+
+def _shown_range(raw: Any) -> str:
+    if isinstance(raw, dict):
+        return "a mapping"
+    shown = f"[{', '.join(map(str, raw))}]" if isinstance(raw, list) else str(raw)
+    return f"`{shown}`" if len(shown) < 60 else "something else"
+
+
+def _meant_range(raw: Any) -> list[int] | None:
+    """`0-3` and `0:4` are `[0, 4]`; None where nobody can tell."""
+    if isinstance(raw, str) and (found := re.fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
+        start, end = int(found[1]), int(found[3])
+        return [start, end + (found[2] == "-")]
+    if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):
+        return [int(raw["start"]), int(raw["end"])]
+    if isinstance(raw, list) and len(raw) == 3 and _is_whole(raw[0]) and _is_whole(raw[1]) and raw[2] == 1:
+        return [int(raw[0]), int(raw[1])]
+    return None
 
 
 Ref = Annotated[ModelRef, BeforeValidator(_ref)]
@@ -136,7 +174,7 @@ def _end(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [{"model": raw}]
 
 
-End = Annotated[list[WeightedModel], BeforeValidator(_end)]
+End = Annotated[list[WeightedModel], Field(min_length=1), BeforeValidator(_end)]
 
 
 def _tokenizer_source(raw: Any) -> Any:

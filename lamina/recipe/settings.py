@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lamina.errors import nearest
+
 Scalar = bool | int | float | str
+_FORM = "`{filter: mlp, value: 0.5}`"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ def parse_setting(raw: object) -> Setting:
         return (_conditional(raw),)
     if isinstance(raw, Sequence) and not isinstance(raw, str) and raw and all(isinstance(x, Mapping) for x in raw):
         return tuple(map(_conditional, raw))
+    if isinstance(raw, Sequence) and not isinstance(raw, str) and any(isinstance(part, Mapping) for part in raw):
+        value = next(part for part in raw if not isinstance(part, Mapping))
+        raise ValueError(f"a list holds either values or conditions. Did you mean `{{value: {value}}}`?")
     values = _values(raw)
     return (Conditional(None, values),) if values else ()  # an empty list sets nothing
 
@@ -78,18 +84,25 @@ def mapped(setting: Setting, change: Callable[[Scalar], Scalar]) -> Setting:
 
 def _conditional(raw: Mapping[str, object]) -> Conditional:
     unknown = [key for key in raw if key not in ("filter", "value")]
-    if unknown or "value" not in raw:
-        raise ValueError("a condition has the form `{filter: part-of-a-name, value: 0.5}`")
+    if unknown and not {"filter", "value"} & set(raw) and not any(nearest(key, ("filter", "value")) for key in unknown):
+        meant = ", ".join(f"{{filter: {key}, value: {value}}}" for key, value in raw.items())
+        raise ValueError(f"tensors are told apart by conditions. Did you mean `[{meant}]`?")
+    if unknown:
+        near = nearest(unknown[0], ("filter", "value")) or ("value" if "value" not in raw else None)
+        hint = f". Did you mean `{near}`?" if near else ""
+        raise ValueError(f"a condition has the form {_FORM}, and `{unknown[0]}` is none of its keys{hint}")
+    if "value" not in raw:
+        raise ValueError(f"this condition has no `value`; its form is {_FORM}")
     name = raw.get("filter")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"`filter` is a part of a tensor name, not `{name}`")
+        raise ValueError(f"`filter` is a part of a tensor's name; for several names write several conditions: {_FORM}")
     return Conditional(name, _values(raw["value"]))
 
 
 def _values(raw: object) -> tuple[Scalar, ...]:
     values = tuple(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else (raw,)
     if not all(isinstance(value, bool | int | float | str) for value in values):
-        raise ValueError("a setting is a value, a list of values, or `{filter: ..., value: ...}`, one or several")
+        raise ValueError(f"a parameter is a value, a list of values (a gradient), or conditions: {_FORM}")
     return tuple(map(_number, values))
 
 

@@ -98,8 +98,9 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
         ],
         "merge_method": schema.merge_method or "linear",
     }
-    if schema.base_model is not None:
-        content["base_model"] = str(schema.base_model)
+    donor = schema.base_model or (schema.stack[0].model if schema.stack else None)
+    if schema.base_model is not None or donor not in (None, slices[0].sources[0].ref):
+        content["base_model"] = str(donor)  # config and tokenizer are those of the first entry, wherever it lies
     content |= _parameters(schema.parameters)
     for key in ("embed", "norm", "head"):
         if (end := getattr(schema, key)) is not None:

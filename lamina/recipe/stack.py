@@ -78,39 +78,44 @@ def slices_of_stack(recipe: Recipe, depth: Depth, problems: list[Problem]) -> li
     return [_slice(shares, run, recipe.schema.merge_method or "linear") for run in _runs(shares)]
 
 
-def parse_layers(raw: object, depth: int | None) -> tuple[int, ...]:
+_EITHER = "an entry has either `layers: 8-31` or `layer_range: [8, 32]`"
+FORMS = "the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
+
+
+def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tuple[int, ...]:
     """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
 
-    `depth` is the number of layers there are, None where that is not known and no end is checked.
+    `depth` is the number of layers there are, None where that is not known and no end is checked; `model` is
+    what a letter calls it.
 
     Raises ValueError with what is valid.
     """
     if isinstance(raw, list):
         if not raw:
-            raise ValueError("an empty list places no layer")
+            raise ValueError(f"an empty list places no layer; {FORMS}")
         if any(isinstance(part, list) for part in raw):
             raise ValueError(f"`{raw}` is a list within a list; write one list of ranges: `[0-23, 8-31]`")
-        return tuple(layer for part in raw for layer in parse_layers(part, depth))
+        return tuple(layer for part in raw for layer in parse_layers(part, depth, model))
     text = str(raw).strip()
     if isinstance(raw, bool) or not (found := re.fullmatch(r"(\d+)(?:(-)(\d*)(?::(\d+))?)?", text)):
         if colon := re.fullmatch(r"(\d+):(\d+)", text):
             first, end = map(int, colon.groups())
             raise ValueError(
                 f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
-                f"or `layer_range: [{first}, {end}]`"
+                f"or `layer_range: [{first}, {end}]`, which both leave it out"
             )
-        raise ValueError(
-            f"`{text}` is no range of layers; the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
-        )
+        if other := re.fullmatch(r"(\d+)\s*(?:\.\.|-|–|to|,)\s*(\d+)", text):
+            raise ValueError(f"`{text}` is no range of layers; {FORMS}. Did you mean `{other[1]}-{other[2]}`?")
+        raise ValueError(f"`{raw if raw != '' else ' '}` is no range of layers; {FORMS}")
     first_text, dash, last_text, step = found.groups()
     start = int(first_text)
     last = start if dash is None else int(last_text) if last_text else (depth or start + 1) - 1
     if depth is not None and max(start, last) >= depth:
-        raise ValueError(f"`{text}` goes beyond the model, which has {depth} layers (0 to {depth - 1} is valid)")
+        raise ValueError(f"`{text}` goes beyond {model}, which has {depth} layers (0 to {depth - 1} is valid)")
     if last < start:
-        raise ValueError(f"`{text}` runs backwards; the first layer comes first")
+        raise ValueError(f"`{text}` runs backwards. Did you mean `{last}-{start}`?")
     if step == "0":
-        raise ValueError(f"`{text}` takes steps of 0 layers")
+        raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1")
     if last - start >= MOST_LAYERS:
         raise ValueError(f"`{text}` is more layers than any model has")
     return tuple(range(start, last + 1, int(step or 1)))
@@ -129,9 +134,14 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", KEY)))
         try:
             count = depth(entry.model)
-            layers = parse_layers(_layers_of(entry), count)
+            layers = _layers_of(entry, count)
         except ValueError as error:
-            problems.append(recipe.problem("layers", f"{error} (model `{entry.model}`).", (*way, "layers")))
+            message = str(error)
+            hinted = re.search(r"(?:Did you mean|; write) `(?:layers: )?(.+?)`", message)
+            key = "layers" if entry.layers is not None else "layer_range"
+            end = "" if message.endswith("?") else "."
+            suggestion = hinted[1] if hinted else ""
+            problems.append(recipe.problem("layers", message + end, (*way, key), suggestion))
             complete = False
             continue
         complete = complete and count is not None
@@ -146,39 +156,50 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
     return entries if complete else None
 
 
-def _layers_of(entry: StackEntry) -> object:
-    """What an entry says of its layers, in words. Raises ValueError unless it says so exactly once."""
-    if (entry.layers is None) == (entry.layer_range is None):
-        raise ValueError("an entry has either `layers: 8-31` or `layer_range: [8, 32]`")
+def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
+    """The layers of an entry. Raises ValueError unless it names them once, and they are there."""
+    if entry.layers is not None and entry.layer_range is not None:
+        raise ValueError(f"{_EITHER}, and this one has both")
+    if entry.layers is not None:
+        return parse_layers(entry.layers, depth, f"the model `{entry.model}`")
     if entry.layer_range is None:
-        return entry.layers
+        raise ValueError(f"{_EITHER}, and this one has neither")
     start, stop = entry.layer_range
+    written = f"layer_range [{start}, {stop}]"
     if not 0 <= start < stop:
+        hint = f". Did you mean `[{stop}, {start}]`?" if 0 <= stop < start else ""
+        raise ValueError(f"{written} holds no layer; the form is [start, end], the end not included{hint}")
+    if depth is not None and stop > depth:
         raise ValueError(
-            f"layer_range [{start}, {stop}] holds no layer; the form is [start, end], the end not included"
+            f"{written} ends beyond the model `{entry.model}`, which has {depth} layers (0 to {depth} is valid)"
         )
-    return f"{start}-{stop - 1}"
+    return parse_layers(f"{start}-{stop - 1}", depth)
 
 
 def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:
     """For each output layer, the entries that make it and their weights."""
-    depth = max(entry.end for entry in entries)
-    covering = [[entry for entry in entries if entry.at <= output < entry.end] for output in range(depth)]
     shares: list[list[_Share]] = []
-    for first, last in _stretches(covering):
-        here = covering[first]
+    undecided: list[Problem] = []
+    for first, last in _stretches(entries):
+        here = [entry for entry in entries if entry.at <= first < entry.end]
         if not here:
-            message = f"no entry covers output layers {span(first, last)}; place one there, or move what follows."
-            problems.append(recipe.problem("gap", message, ("stack",)))
-        elif len(here) > 1:
-            problems += _crossing_problems(recipe, here, first, last)
+            after = next(entry for entry in sorted(entries, key=lambda entry: entry.at) if entry.at == last + 1)
+            message = (
+                f"no entry covers output layer{'s' if last > first else ''} {span(first, last)}: {after} starts "
+                f"after them. Did you mean `at: {first}`? Else place an entry between."
+            )
+            problems.append(recipe.problem("gap", message, (*after.way, "at"), f"at: {first}"))
+            continue
+        if len(here) > 1:
+            undecided += _crossing_problems(recipe, here, first, last)
         shares += [_blend(recipe.schema.overlap, here, output) for output in range(first, last + 1)]
+    problems += undecided[:1]  # the others are mended by the same word
     return shares
 
 
-def _stretches(covering: Sequence[Sequence[_Entry]]) -> list[tuple[int, int]]:
+def _stretches(entries: Sequence[_Entry]) -> list[tuple[int, int]]:
     """[first, last] of each maximal stretch of output layers with the same covering entries."""
-    cuts = [0, *(i for i in range(1, len(covering)) if covering[i] != covering[i - 1]), len(covering)]
+    cuts = sorted({0, *(entry.at for entry in entries), *(entry.end for entry in entries)})
     return [(start, stop - 1) for start, stop in pairwise(cuts)]
 
 
@@ -204,7 +225,10 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
     if recipe.schema.merge_method == "passthrough":
         return [
             recipe.problem(
-                "overlap", f"{who} cross on {layers}; passthrough blends nothing: `merge_method: linear`.", way
+                "overlap",
+                f"{who} cross on {layers}, and passthrough blends nothing: write `merge_method: linear`, or let none "
+                f"cross (`at: {here[0].end}`).",
+                way,
             )
         ]
     if recipe.schema.merge_method == "slerp" and (weighted or len(here) > 2):
@@ -216,20 +240,25 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
         return []
     if weighted and overlap is None:
         missing = next(entry for entry in here if entry.weight is None)
-        return [recipe.problem("overlap", f"{who} cross on {layers}, and {missing} has no weight.", missing.way)]
+        message = f"{who} cross on {layers}, and {missing} has no weight: give it one, as `weight: 0.5`."
+        return [recipe.problem("overlap", message, missing.way)]
     if overlap == "average":
         return []
     reason = _not_in_line(here, first, last)
+    if reason == _A_THIRD:
+        return []  # told where all three are
     if overlap is None:
         return [recipe.problem("overlap", f"{who} cross on {layers}. {_choices(here, reason)}", way)]
     if reason:
-        advice = "`overlap: average`, or a `weight` for each entry, says what is meant"
-        return [
-            recipe.problem(
-                "overlap", f"{who} cross on {layers}, and {reason}: `{overlap}` has no order. {advice}.", way
-            )
-        ]
+        message = (
+            f"{who} cross on {layers}, and {reason}, so that `overlap: {overlap}` means nothing there. Write "
+            "`overlap: average`, or a `weight` for each entry."
+        )
+        return [recipe.problem("overlap", message, way)]
     return []
+
+
+_A_THIRD = "a third entry meets them"
 
 
 def _not_in_line(here: Sequence[_Entry], first: int, last: int) -> str | None:
@@ -244,7 +273,7 @@ def _not_in_line(here: Sequence[_Entry], first: int, last: int) -> str | None:
     if later.end < earlier.end:
         return "one lies within the other"
     if (first, last) != (later.at, earlier.end - 1):
-        return "a third entry meets them"
+        return _A_THIRD
     return None
 
 
@@ -282,7 +311,7 @@ def _slice(shares: Sequence[Sequence[_Share]], run: range, method: str) -> Slice
         entry, start = share.entry, share.layer(run.start)
         part = range(share.place(run.start), share.place(run.start) + len(run))
         parameters = {name: _restricted(value, part, len(entry.layers)) for name, value in entry.parameters.items()}
-        if method == "linear":
+        if method not in ("slerp", "passthrough"):
             weights = [shares[output][position].weight for output in run]
             parameters = {"weight": _weight(weights, entry, part)} | parameters
         sources.append(Source(entry.ref, start, start + len(run), parameters, entry.way))

@@ -17,6 +17,7 @@ from lamina.errors import Problem
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 KEY = "<key>"  # at the end of a way: the key itself, not its value
+MOST_DEPTH = 100  # a recipe is ten levels deep
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
 
 # Values under these keys are names, whatever they look like: a model may be called 1.10.
@@ -34,13 +35,12 @@ class Document:
 
 def read_yaml(text: str, file: str) -> Document:
     """Read the one document of a text. `file` is how problems call it."""
+    if len(text) > MOST_DEPTH and _is_too_deep(text):
+        return Document(problems=[Problem("yaml", "the text is nested too deep to be a recipe.", file=file)])
     try:
         documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        message = f"this is not valid YAML: {error.problem or error.context}."
-        return Document(problems=[Problem("yaml", message, *place, file)])
+        return Document(problems=[_syntax_problem(error, text, file)])
     except (yaml.YAMLError, RecursionError) as error:
         return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
     if not documents or _is_empty(documents[0]):
@@ -55,6 +55,47 @@ def read_yaml(text: str, file: str) -> Document:
     except (_TooMuch, RecursionError):
         return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
     return Document(content, reader.places, reader.problems)
+
+
+def _is_too_deep(text: str) -> bool:
+    """True for nesting that would overflow the stack of what composes a tree of it, which is compiled."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > MOST_DEPTH:
+                return True
+    except yaml.YAMLError:
+        pass  # told when it is read
+    return False
+
+
+# What the parser says -> what to do about it, and whether it is meant for where the thing began.
+_ADVICE: tuple[tuple[str, str, bool], ...] = (
+    ("cannot start any token", "a tab or a stray sign stands here; YAML is indented by spaces", False),
+    ("simple key|could not find expected ':'", "a key is followed by a colon and a space, `key: value`", True),
+    ("mapping values are not allowed", "a second `: ` in one line; text that holds one is put in quotes", False),
+    ("quoted scalar", "the quotation mark that opens here is not closed", True),
+    ("flow (sequence|mapping)", "the bracket that opens here is not closed, or a comma is missing in it", True),
+    ("undefined alias", "no anchor of this name stands before it: `&name` marks what `*name` repeats", False),
+    ("block (mapping|collection|sequence)|indentation", "this line is indented unlike those it belongs to", False),
+)  # fmt: skip
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    said = f"{error.context or ''}, {error.problem or ''}"
+    advice, at_start = next(
+        ((advice, at_start) for pattern, advice, at_start in _ADVICE if re.search(pattern, said)),
+        (str(error.problem or error.context), False),
+    )
+    mark = (error.context_mark if at_start else None) or error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    lines = text.splitlines()
+    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
+    return Problem("yaml", f"this is not valid YAML: {advice}.", line, column, file, excerpt=excerpt)
 
 
 def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
@@ -110,6 +151,7 @@ class _Reader:
         self._constructor = yaml.constructor.SafeConstructor()
         self._nodes = 0
         self._open: set[int] = set()
+        self._written: dict[int, list[str]] = {}  # the keys of each mapping before its merge keys were unfolded
 
     def value(self, node: yaml.Node, way: Way) -> Any:
         self._nodes += 1
@@ -128,12 +170,14 @@ class _Reader:
             self._open.remove(id(node))
 
     def _mapping(self, node: yaml.MappingNode, way: Way) -> dict[str, Any]:
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if id(node) not in self._written:  # else it is an alias of what was flattened before
+            self._written[id(node)] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        written = self._written[id(node)]
         try:
             self._constructor.flatten_mapping(node)  # `<<: *other`
-        except yaml.YAMLError as error:
-            self._fault("yaml", f"this cannot be read: {getattr(error, 'problem', error)}.", node)
-            return {}
+        except yaml.YAMLError:
+            self._fault("yaml", "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.", node)
+            node.value = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -141,7 +185,8 @@ class _Reader:
                 continue
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
-                self._fault("duplicate-key", f"`{key}` is given twice; keep one.", key_node)
+                first = self.places[(*way, key, KEY)][0]
+                self._fault("duplicate-key", f"`{key}` is given twice, first in line {first}; keep one.", key_node)
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
@@ -152,19 +197,19 @@ class _Reader:
         if is_name or tag == "timestamp" or (tag in ("int", "float") and ":" in text):
             return text
         if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
-            read = self._constructor.construct_object(node)
-            plain = text.lstrip("+-0_") or "0"
-            self._fault(
-                "octal", f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`.", node
-            )
+            read, plain = self._constructor.construct_object(node), text.lstrip("+-0_") or "0"
+            if str(abs(read)) != plain:
+                message = f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`."
+                self._fault("octal", message, node, plain)
         try:
             return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            self._fault("yaml", f"this value cannot be read: {getattr(error, 'problem', None) or error}.", node)
-            return None
+        except (yaml.YAMLError, ValueError, LookupError) as error:
+            what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
+            self._fault("yaml", f"{what}; write the value alone.", node)
+            return text
 
-    def _fault(self, code: str, message: str, node: yaml.Node) -> None:
-        self.problems.append(Problem(code, message, *_place(node), self._file))
+    def _fault(self, code: str, message: str, node: yaml.Node, suggestion: str = "") -> None:
+        self.problems.append(Problem(code, message, *_place(node), self._file, suggestion))
 
 
 class _TooMuch(Exception):

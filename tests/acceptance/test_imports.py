@@ -25,7 +25,13 @@ print("imported:", sorted(heavy), file=sys.stderr)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["plan", "recipe.yml"], ["merge", "recipe.yml", "out"], ["methods"], ["--help"]],
+    [
+        ["plan", "recipe.yml"],
+        ["merge", "recipe.yml", "out"],
+        ["methods"],
+        ["--help"],
+        ["explain", "recipe.yml", "model.norm.weight"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_verb_that_runs_no_model_imports_neither_torch_nor_transformers(tmp_path: Path, arguments: list[str]) -> None:

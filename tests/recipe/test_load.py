@@ -127,7 +127,7 @@ def test_a_place_that_the_text_does_not_show_is_that_of_what_is_around_it() -> N
         ("merge_method: linear\ndtype: bfloat17\n", [(2, 8, "wrong-value")]),
         ("models:\n  - modle: a\n", [(2, 5, "unknown-key")]),
         ("models:\n  - model: a\n    weight: 0.5\n", [(3, 5, "unknown-key")]),
-        ("slices:\n  - sources:\n    - {model: a, layer_range: [0]}\n", [(3, 32, "wrong-value")]),
+        ("slices:\n  - sources:\n    - {model: a, layer_range: [0]}\n", [(3, 31, "wrong-value")]),
         ("slices:\n  - sources:\n    - model: a\n", [(3, 7, "missing-key")]),
         ("models:\n  - {parameters: {weight: 1}}\n", [(2, 5, "missing-key")]),
         ("models: {model: a}\n", [(1, 9, "wrong-value")]),
@@ -163,7 +163,7 @@ def test_a_key_may_stand_in_two_mappings() -> None:
     [
         ("merge_methud: linear", "Did you mean `merge_method`?"),
         ("models: [{model: a, layer_range: [0, 1]}]", "belongs in an entry of `sources`"),
-        ("models: [{model: a, weight: 1}]", "belongs under `parameters`: `parameters: {weight: ...}`"),
+        ("models: [{model: a, weight: 1}]", "belongs under `parameters`: `parameters: {weight: 1}`"),
         ("dtype: bfloat17", "did you mean `bfloat16`"),
         ("overlap: avrage", "did you mean `average`"),
         ("slices: [{sources: [{model: a, layer_range: 3}]}]", r"`\[start, end\]`, the end not included; this is `3`"),

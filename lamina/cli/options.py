@@ -1,0 +1,109 @@
+"""RECIPE and the flags that every verb with a recipe takes: how it is read, changed, and answered."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lamina.api import Options
+from lamina.cli.sizes import Size
+from lamina.recipe.load import RecipeLike
+
+Command = Callable[..., None]
+
+_REVISION_ADVICE = (
+    "a recipe may name several models, so each has its own revision: `model: org/name@REVISION`, "
+    "or `--set 'models[0].model=org/name@REVISION'`."
+)
+
+
+def recipe_options(command: Command) -> Command:
+    """Give a command RECIPE and its flags; it is called with `recipe` and `options`, ready for the API."""
+
+    @functools.wraps(command)
+    def with_options(
+        recipe: str,
+        set_values: tuple[str, ...],
+        border: str,
+        seed: int,
+        cache_dir: Path | None,
+        token: str | None,
+        offline: bool,
+        **others: Any,
+    ) -> None:
+        options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
+        options |= {"cache_dir": cache_dir, "token": token, "offline": offline}
+        command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
+
+    for decorate in reversed(_RECIPE_OPTIONS):
+        with_options = decorate(with_options)
+    return with_options
+
+
+def _no_revision(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(f"there is no --revision: {_REVISION_ADVICE}")
+
+
+class _Aliased(click.Option):
+    """An option that `mergekit-yaml` calls otherwise: its name there is accepted, and not shown in help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        shown = record[0]
+        for name in ALIASES:
+            shown = shown.replace(f", {name}", "")
+        return shown, record[1]
+
+
+# mergekit-yaml's name -> ours.
+ALIASES = {
+    "--random-seed": "--seed",
+    "--transformers-cache": "--cache-dir",
+    "--num-threads": "--workers",
+    "--out-shard-size": "--shard-size",
+}
+
+_RECIPE_OPTIONS = [
+    click.argument("recipe"),
+    click.option("--set", "set_values", multiple=True, metavar="PATH=VALUE",
+                 help="Change a value of the recipe, as in `--set stack[1].at=8`; may be repeated."),
+    click.option("--strict", "border", flag_value="strict", type=str,
+                 help="Keys and parameters without effect are errors too."),
+    click.option("--lenient", "border", flag_value="lenient", type=str,
+                 help="Unknown keys are notices, as they are to MergeKit."),
+    click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
+    click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
+                 help="Of the random draws."),
+    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
+                 help="Where models of the Hub are kept.  [default: the Hub's cache]"),
+    click.option("--token", metavar="TOKEN",
+                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
+    click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
+    click.option("--revision", hidden=True, expose_value=False, callback=_no_revision),
+]  # fmt: skip
+
+workers_option = click.option(
+    "-j", "--workers", "--num-threads", "workers", cls=_Aliased, type=click.IntRange(1, 256), metavar="N",
+    help="Threads that compute.  [default: the machine's cores]",
+)  # fmt: skip
+memory_option = click.option(
+    "--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory."
+)
+shard_size_option = click.option(
+    "--shard-size", "--out-shard-size", cls=_Aliased, type=Size(zero_is_unlimited=True), default="5GB",
+    show_default=True,
+    help="Largest output file; 0 for a single one.",
+)  # fmt: skip
+
+
+def _source(recipe: str) -> RecipeLike:
+    """A recipe's file or folder; `-` is what comes in by a pipe."""
+    return sys.stdin.read() + "\n" if recipe == "-" else Path(recipe)

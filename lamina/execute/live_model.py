@@ -1,0 +1,58 @@
+"""A plan as a live transformers model. The one module of Lamina that imports torch and transformers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lamina.errors import CheckpointError, MissingExtra
+from lamina.execute.tensors import Tensors
+from lamina.plans.plan import Plan
+from lamina.tensor_spec import TensorSpec
+
+
+def live_model(tensors: Tensors, device: str) -> Any:
+    """The model that `from_pretrained` would load from the published folder; nothing is written.
+
+    Raises MissingExtra without torch and transformers, and CheckpointError where transformers has no class
+    for the model.
+    """
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("hf", str(error.name or "transformers").partition(".")[0]) from error
+
+    config = _json(tensors.plan, "config.json")
+    family = transformers.models.auto.configuration_auto.CONFIG_MAPPING
+    name = next(iter(config.get("architectures") or ()), "")
+    if config.get("model_type") not in family or not hasattr(transformers, name):
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no model `{name or config.get('model_type')}` of its own. "
+            "Merge into a folder, and load that as its model card says."
+        )
+    settings = family[config["model_type"]].from_dict(config)
+    weights = {name: _tensor(torch, tensors.stored(name), tensors.spec(name)) for name in tensors}
+    model = getattr(transformers, name).from_pretrained(None, config=settings, state_dict=weights, dtype="auto")
+    model.config.name_or_path = tensors.plan.title
+    if generation := _json(tensors.plan, "generation_config.json"):
+        model.generation_config = transformers.GenerationConfig.from_dict(generation)
+    return model.to(device).eval()
+
+
+def _json(plan: Plan, name: str) -> dict[str, Any]:
+    """A side file's mapping; empty where the plan has no such file."""
+    content = next((file.content for file in plan.files if file.name == name), b"{}")
+    return dict(json.loads(content))
+
+
+def _tensor(torch: Any, content: bytearray, spec: TensorSpec) -> Any:
+    """A torch tensor on the bytes themselves."""
+    dtypes = {
+        "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
+        "U64": "uint64", "I64": "int64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64",
+    }  # fmt: skip
+    dtype = getattr(torch, spec.dtype.torch_name or dtypes[spec.dtype.name])
+    if not content:
+        return torch.empty(spec.shape, dtype=dtype)
+    return torch.frombuffer(content, dtype=dtype).reshape(spec.shape)
