@@ -120,8 +120,9 @@ def _named(expr: Expr, names: Mapping[str, str]) -> str:
         case Read():
             return f"{names[expr.model]}: {expr.name} · {expr.spec}"
         case Merge():
-            what = " + the sum of coefficient × (tensor - base)" if expr.base is not None else ""
-            return f"{METHODS[expr.method].title}{' · base' + what if what else ''} · {expr.spec.dtype}"
+            summed = expr.base is not None and expr.coefficients
+            what = " · base + the sum of coefficient × (tensor - base)" if summed else ""
+            return f"{METHODS[expr.method].title}{what} · {expr.spec.dtype}"
         case _:
             return f"{type(expr).__name__.lower()} to {expr.spec.dtype}"
 
@@ -154,10 +155,10 @@ def _as_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
-def _number(value: float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+def _number(value: float | bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool | str) else f"{value:.6g}"
 
 
 def _written(values: Sequence[float | bool | str]) -> str:
-    shown = [value if isinstance(value, str) else _number(value) for value in values]
+    shown = [_number(value) for value in values]
     return f"[{', '.join(shown if len(shown) <= 6 else [*shown[:3], '...', shown[-1]])}]"
