@@ -53,14 +53,16 @@ def _variance(deltas: Sequence[Block]) -> Block:
     Measured from the first delta, in float64: positions at which all deltas are equal come out as zero.
     """
     first = deltas[0].astype(np.float64)
-    whole, squares = np.zeros_like(first), np.zeros_like(first)
-    for delta in deltas[1:]:
-        difference = delta - first
-        whole += difference
-        squares += np.square(difference, out=difference)
+    differences = [delta.astype(np.float64) for delta in deltas[1:]]  # before they are subtracted: casts are slow there
+    for difference in differences:
+        difference -= first
+    if not differences:
+        return np.zeros_like(deltas[0])
+    whole = summed([differences[0].copy(), *differences[1:]])
+    squares = summed([np.square(difference, out=difference) for difference in differences])
     squares *= len(deltas)
     squares -= np.square(whole, out=whole)
-    return np.maximum(squares, 0).astype(deltas[0].dtype)
+    return np.maximum(squares, 0, out=squares).astype(deltas[0].dtype)
 
 
 def _weights(facts: Facts, values: Values) -> Measuring:
