@@ -103,9 +103,10 @@ def _as_data(method: MergeMethod) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "summary": method.summary,
-        "needs_base": method.space == "deltas",
+        "needs_base": method.base in ("first", "required"),
         "models": list(method.inputs),
         "parameters": parameters,
         "laws": list(method.laws),
         "reference": method.reference,
+        "example": example_recipe(method),
     }
