@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,11 +16,11 @@ from lamina.checkpoints.files import free_bytes
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
-from lamina.errors import OutputError
+from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
 from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
-from lamina.model_ref import ModelRef
+from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
 from lamina.planners.origins import explanation
@@ -28,7 +29,7 @@ from lamina.planners.side_files import TOKENIZER_FILES
 from lamina.planners.slices import Trace
 from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
-from lamina.recipe.load import Border, Recipe, RecipeLike, load_recipe
+from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
 from lamina.recipe.slices import as_yaml
 from lamina.version import VERSION
 
@@ -71,7 +72,8 @@ class Options(TypedDict, total=False):
     "lenient". `seed` is of the random draws. `unlike_models` lets models be merged whose configs disagree
     about what they compute, if their tensors have equal shapes. Without `copy_tokenizer` no tokenizer is
     written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
-    `offline` are for models of the Hub, by default as huggingface_hub is set up.
+    `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
+    are named without one.
     """
 
     set_values: Sequence[str]
@@ -83,6 +85,7 @@ class Options(TypedDict, total=False):
     cache_dir: str | Path | None
     token: str | None
     offline: bool
+    revision: str | None
 
 
 def plan(recipe: RecipeLike, **options: Unpack[Options]) -> Plan:
@@ -259,8 +262,10 @@ class _Planned:
 
 def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
     """Read a recipe, open its models, plan it."""
-    recipe = load_recipe(source, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
-    hub = HubOptions(_path(options.get("cache_dir")), options.get("token"), options.get("offline", False))
+    hub = HubOptions(
+        _path(options.get("cache_dir")), options.get("token"), options.get("offline", False), options.get("revision")
+    )
+    recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
     opened: dict[ModelRef, PlainModel] = {}
 
     def open_once(ref: ModelRef) -> PlainModel:
@@ -281,6 +286,31 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
     if not options.get("write_model_card", True):
         files = tuple(file for file in files if not file.about_the_merge)
     return _Planned(found if files is found.files else replace(found, files=files), recipe, opened)
+
+
+def _recipe(source: RecipeLike, hub: HubOptions, *, border: Border, set_values: Sequence[str]) -> Recipe:
+    """The recipe; a name `org/name` of no file is a published merge on the Hub, and the recipe that it carries."""
+    is_name = (
+        isinstance(source, str | Path) and "\n" not in str(source) and Path(source).suffix not in (".yml", ".yaml")
+    )
+    if is_name and not Path(str(source)).exists():
+        with suppress(ValueError):
+            ref = parse_model_ref(str(source))
+            if ref.is_hub_id:
+                return _carried_recipe(ref, hub, border, set_values)
+    return load_recipe(source, border=border, set_values=set_values)
+
+
+def _carried_recipe(ref: ModelRef, hub: HubOptions, border: Border, set_values: Sequence[str]) -> Recipe:
+    try:
+        files = files_of(ref, Path(), hub)
+        names = [name for name in CARRIED_RECIPES if name in files.names()]
+        if names:
+            text = files.read(names[0]).decode("utf-8-sig", errors="replace")
+            return parse_recipe(text, f"{ref}/{names[0]}", border, set_values)
+    except CheckpointError as error:
+        raise RecipeError([Problem("no-recipe", str(error))]) from error
+    raise RecipeError([Problem("no-recipe", f"{ref} is a model without a recipe ({' or '.join(CARRIED_RECIPES)}).")])
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -119,8 +119,9 @@ JSON_FIELDS = {
 SURROUNDINGS = """\
 ## Around it
 
-A recipe may be `-`: `generate | lamina plan -`. There is no `--revision`, since a recipe may name several models: each
-has its own, `model: org/name@REVISION`, or `--set 'models[0].model=org/name@REVISION'`.
+A recipe may be `-`: `generate | lamina plan -`. A name `org/name` of no file is a merge
+published on the Hub, and the recipe that it carries. `--revision` is of that and of models named without one; a recipe
+gives each its own by `model: org/name@REVISION`.
 
 `NO_COLOR` set to anything takes colour away; where the output is no terminal there is none. The line that moves is
 shown on a terminal only.

@@ -34,6 +34,7 @@ class HubOptions:
     cache_dir: Path | None = None
     token: str | None = field(default=None, repr=False)
     offline: bool = False  # use the cache alone, as HF_HUB_OFFLINE=1 does
+    revision: str | None = None  # of what is named without one; by default the main branch
 
 
 @dataclass(frozen=True)

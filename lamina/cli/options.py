@@ -16,11 +16,6 @@ from lamina.recipe.load import RecipeLike
 
 Command = Callable[..., None]
 
-_REVISION_ADVICE = (
-    "a recipe may name several models, so each has its own revision: `model: org/name@REVISION`, "
-    "or `--set 'models[0].model=org/name@REVISION'`."
-)
-
 
 def recipe_options(command: Command) -> Command:
     """Give a command RECIPE and its flags; it is called with `recipe` and `options`, ready for the API."""
@@ -34,20 +29,16 @@ def recipe_options(command: Command) -> Command:
         cache_dir: Path | None,
         token: str | None,
         offline: bool,
+        revision: str | None,
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
-        options |= {"cache_dir": cache_dir, "token": token, "offline": offline}
+        options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     for decorate in reversed(_RECIPE_OPTIONS):
         with_options = decorate(with_options)
     return with_options
-
-
-def _no_revision(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise click.UsageError(f"there is no --revision: {_REVISION_ADVICE}")
 
 
 class _Aliased(click.Option):
@@ -87,7 +78,8 @@ _RECIPE_OPTIONS = [
     click.option("--token", metavar="TOKEN",
                  help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
     click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
-    click.option("--revision", hidden=True, expose_value=False, callback=_no_revision),
+    click.option("--revision", metavar="REV",
+                 help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
 ]  # fmt: skip
 
 workers_option = click.option(

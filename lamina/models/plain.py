@@ -60,6 +60,6 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
         if folder.is_dir():
             return LocalFiles(folder)
     if ref.is_hub_id:
-        return open_hub_files(ref.path, ref.revision, hub)
+        return open_hub_files(ref.path, ref.revision or hub.revision, hub)
     looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
     raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")

@@ -155,7 +155,7 @@ def _as_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
-def _number(value: float | bool | str) -> str:
+def _number(value: float | bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool | str) else f"{value:.6g}"
 
 

@@ -41,7 +41,6 @@ def test_methods_come_as_data(lamina: Lamina) -> None:
         (["merg", "average.yml", "out"], "Did you mean `merge`?"),
         (["average.yml"], "`lamina plan average.yml` shows it"),
         (["merge", "average.yml", "out", "--wokers", "2"], "--workers"),
-        (["plan", "average.yml", "--revision", "main"], "@REVISION"),
         (["merge", "average.yml"], "OUT"),
         (["plan", "nowhere.yml"], "no such file"),
         (["plan", "models"], "folder without a recipe"),

@@ -13,7 +13,7 @@ import lamina
 from lamina.checkpoints import hub
 from lamina.checkpoints.checkpoint import LocalFiles, open_checkpoint, same_file
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import FetchFailed, OutputError
+from lamina.errors import FetchFailed, OutputError, RecipeError
 
 from .models import large_model, write_model
 from .server import HubServer
@@ -205,6 +205,23 @@ def test_a_revision_is_the_model_as_it_was(hub_server: HubServer, source: Path, 
         lamina.merge(recipe(tmp_path, SHALLOW.replace("org/a", f"org/a{revision}")), out)
         digests[revision] = (out / "model.safetensors").read_bytes(), (out / "tokenizer.json").read_bytes()
     assert digests["@v1"] == digests[f"@{old}"] != digests[""] == digests["@refs/pr/1"]
+
+
+def test_a_revision_may_be_given_for_all_that_have_none(hub_server: HubServer, source: Path, tmp_path: Path) -> None:
+    hub_server.add("org/a", source / "org" / "a", ref="v1")
+    hub_server.add("org/a", source / "org" / "b")
+    lamina.merge(recipe(tmp_path, SHALLOW), tmp_path / "out", revision="v1")
+    lamina.merge(recipe(tmp_path, SHALLOW.replace("org/a", "org/a@v1")), tmp_path / "same")
+    ours, theirs = (tmp_path / name / "model.safetensors" for name in ("out", "same"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_published_merge_is_planned_by_the_recipe_it_carries(hub_server: HubServer, tmp_path: Path) -> None:
+    lamina.merge(recipe(tmp_path, MEAN), tmp_path / "out")
+    hub_server.add("org/merged", tmp_path / "out")
+    assert lamina.plan("org/merged").digest == lamina.plan(tmp_path / "recipe.yml").digest
+    with pytest.raises(RecipeError, match="org/a is a model without a recipe"):
+        lamina.plan("org/a")
 
 
 def test_all_files_are_of_the_commit_that_was_resolved_first(hub_server: HubServer, source: Path) -> None:
