@@ -58,7 +58,7 @@ def explained(method: MergeMethod) -> str:
 
 _BASES = {
     "ordinary": "",
-    "first": ", of two the first is the base",
+    "first": ", of two one is the base",
     "optional": ", and a base if wanted",
     "required": " and a base",
 }
