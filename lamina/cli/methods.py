@@ -58,7 +58,7 @@ def explained(method: MergeMethod) -> str:
 
 _BASES = {
     "ordinary": "",
-    "first": ", of two the first is the base",
+    "first": ", of two one is the base",
     "optional": ", and a base if wanted",
     "required": " and a base",
 }
@@ -103,9 +103,10 @@ def _as_data(method: MergeMethod) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "summary": method.summary,
-        "needs_base": method.space == "deltas",
+        "needs_base": method.base in ("first", "required"),
         "models": list(method.inputs),
         "parameters": parameters,
         "laws": list(method.laws),
         "reference": method.reference,
+        "example": example_recipe(method),
     }

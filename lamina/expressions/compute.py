@@ -88,8 +88,7 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
     """
     kernels, workspace = worker.kernels, worker.workspace
     if isinstance(expr, Read):
-        block = workspace.take(stop - start, expr.spec.dtype)
-        worker.read(expr, start * expr.spec.dtype.bits // 8, block.raw)
+        block = _read(expr, start, stop, worker)
         return block, kernels.is_finite(block)
     inputs, base = _inputs(expr, start, stop, measured, worker)
     how = _how(expr, measured)
@@ -108,6 +107,12 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
     return out, finite
 
 
+def _read(tensor: Read, start: int, stop: int, worker: Worker) -> Stored:
+    block = worker.workspace.take(stop - start, tensor.spec.dtype)
+    worker.read(tensor, start * tensor.spec.dtype.bits // 8, block.raw)
+    return block
+
+
 def _how(expr: Cast | Merge, measured: Measured) -> tuple[float, ...] | Mix:
     """The coefficients or the mix; empty where the inputs have to agree."""
     if isinstance(expr, Cast):
@@ -118,7 +123,12 @@ def _how(expr: Cast | Merge, measured: Measured) -> tuple[float, ...] | Mix:
 def _inputs(
     expr: Cast | Merge, start: int, stop: int, measured: Measured, worker: Worker
 ) -> tuple[list[Stored], Stored | None]:
-    made = [compute(part, start, stop, measured, worker)[0] for part in parts(expr)]
+    made = [
+        _read(part, start, stop, worker)  # what is not finite in it is seen in the result
+        if isinstance(part, Read)
+        else compute(part, start, stop, measured, worker)[0]
+        for part in parts(expr)
+    ]
     base = made.pop(0) if isinstance(expr, Merge) and expr.base is not None else None
     return made, base
 

@@ -65,8 +65,10 @@ def _nominal(expr: Merge) -> tuple[float, ...]:
     match given.get("weight"), given.get("t"):
         case tuple() as weights, _:
             numbers = [float(weight) for weight in weights]
-            whole = sum(numbers) if expr.base is None else 1.0
-            return tuple(number / whole for number in numbers) if whole else tuple(numbers)
+            if expr.base is not None:
+                lambda_ = given.get("lambda", 1.0)
+                return tuple(lambda_ * number for number in numbers) if isinstance(lambda_, float) else tuple(numbers)
+            return tuple(number / (sum(numbers) or 1.0) for number in numbers)
         case _, float() as t if models == 2:
             return (1 - t, t)
     return (1.0 if expr.base is not None and models == 1 else 1 / models,) * models

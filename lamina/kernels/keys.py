@@ -33,9 +33,11 @@ def magnitude_bits(values: Floats) -> Unsigned:
 def value_bits(values: Floats) -> Unsigned:
     """Bits that order like the values themselves, negative ones below positive ones."""
     unsigned = _unsigned(values)
-    bits = values.view(unsigned)
-    sign = unsigned(np.iinfo(unsigned).max // 2 + 1)
-    result: Unsigned = np.where(bits & sign, ~bits, bits | sign)
+    width = 8 * values.itemsize
+    turned = (values.view(f"i{values.itemsize}") >> (width - 1)).view(unsigned)  # all ones where negative, else zero
+    turned |= unsigned(1 << width - 1)
+    turned ^= values.view(unsigned)
+    result: Unsigned = turned
     return result
 
 

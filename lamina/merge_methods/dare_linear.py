@@ -7,7 +7,8 @@ from typing import Annotated
 from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.parameters import Density, Int8Mask, Lambda, Normalize, RescaleDrawn, Weight
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import Boosts, Sparse, boost, foresee_sum, keep_drawn, task_vectors
+from lamina.merge_methods.sparsifiers import Sparse, keep_drawn
+from lamina.merge_methods.task_vectors import Boosts, boost, foresee_sum, task_vectors
 
 
 @merge_method(

@@ -8,15 +8,8 @@ from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.gram import Coefficients
 from lamina.merge_methods.parameters import Density, Epsilon, Int8Mask, Lambda, Normalize, RescaleDrawn, Weight
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import (
-    Boosts,
-    Sparse,
-    boost,
-    check_probabilities,
-    foresee_sum,
-    keep_ranked,
-    task_vectors,
-)
+from lamina.merge_methods.sparsifiers import Sparse, check_probabilities, keep_ranked
+from lamina.merge_methods.task_vectors import Boosts, boost, foresee_sum, task_vectors
 
 
 def _foresee(**values: Any) -> Coefficients | None:

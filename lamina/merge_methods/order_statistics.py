@@ -91,8 +91,8 @@ class _Place:
         values = bits if self.bits is None else tile.tie_keys
         unsigned: Any = values.dtype.type
         digits = values >> unsigned(self.shift) if self.shift else values
-        if self.first:
-            return digits if self.bits is None else digits[bits == bits.dtype.type(self.bits)]
+        if self.first:  # places, as a mask would be slow where half of it is true
+            return digits if self.bits is None else digits[np.flatnonzero(bits == bits.dtype.type(self.bits))]
         agreeing = np.flatnonzero(digits >> unsigned(DIGIT) == unsigned(self.prefix))
         if self.bits is not None:  # few keys agree, of which some are of equals
             agreeing = agreeing[bits[agreeing] == bits.dtype.type(self.bits)]

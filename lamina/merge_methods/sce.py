@@ -16,7 +16,7 @@ from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.order_statistics import Wanted, at_or_above, elements_at, search_bytes
 from lamina.merge_methods.parameters import Int8Mask, TopK
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import elected, scaled, summed
+from lamina.merge_methods.task_vectors import agreeing_with_elected, scaled, summed
 
 Selected = Callable[[Tile], Sequence[Block]]
 NO_WEIGHT = 1e-6  # MergeKit's guard: squares that sum to less give every model the same weight
@@ -53,14 +53,16 @@ def _variance(deltas: Sequence[Block]) -> Block:
     Measured from the first delta, in float64: positions at which all deltas are equal come out as zero.
     """
     first = deltas[0].astype(np.float64)
-    whole, squares = np.zeros_like(first), np.zeros_like(first)
-    for delta in deltas[1:]:
-        difference = delta - first
-        whole += difference
-        squares += np.square(difference, out=difference)
+    differences = [delta.astype(np.float64) for delta in deltas[1:]]  # before they are subtracted: casts are slow there
+    for difference in differences:
+        difference -= first
+    if not differences:
+        return np.zeros_like(deltas[0])
+    whole = summed([differences[0].copy(), *differences[1:]])
+    squares = summed([np.square(difference, out=difference) for difference in differences])
     squares *= len(deltas)
     squares -= np.square(whole, out=whole)
-    return np.maximum(squares, 0).astype(deltas[0].dtype)
+    return np.maximum(squares, 0, out=squares).astype(deltas[0].dtype)
 
 
 def _weights(facts: Facts, values: Values) -> Measuring:
@@ -105,10 +107,9 @@ def sce(
     the squares that are left; equal, where these sum to next to nothing.
     """
     deltas = selected(tile)
-    sign = elected(deltas)
-    agreeing = [np.greater(delta * sign, 0) for delta in deltas]
+    agreeing = agreeing_with_elected(deltas)
     terms = [scaled(delta, share) * agrees for delta, share, agrees in zip(deltas, shares, agreeing, strict=True)]
-    return summed(terms) / np.maximum(_agreeing_shares(shares, agreeing, sign.dtype.type), NO_WEIGHT)
+    return summed(terms) / np.maximum(_agreeing_shares(shares, agreeing, deltas[0].dtype.type), NO_WEIGHT)
 
 
 def _agreeing_shares(shares: Sequence[float], agreeing: Sequence[NDArray[np.bool_]], real: Any) -> Block:

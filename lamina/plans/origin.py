@@ -120,8 +120,9 @@ def _named(expr: Expr, names: Mapping[str, str]) -> str:
         case Read():
             return f"{names[expr.model]}: {expr.name} · {expr.spec}"
         case Merge():
-            what = " + the sum of coefficient × (tensor - base)" if expr.base is not None else ""
-            return f"{METHODS[expr.method].title}{' · base' + what if what else ''} · {expr.spec.dtype}"
+            summed = expr.base is not None and expr.coefficients
+            what = " · base + the sum of coefficient × (tensor - base)" if summed else ""
+            return f"{METHODS[expr.method].title}{what} · {expr.spec.dtype}"
         case _:
             return f"{type(expr).__name__.lower()} to {expr.spec.dtype}"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from .checkpoints import HIDDEN, llama_config, llama_shapes
@@ -43,16 +44,28 @@ def write_zeros(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def test_a_merge_stays_under_200_megabytes_by_default(tmp_path: Path) -> None:
-    assert VOCABULARY * HIDDEN * 2 == 160_000_000
-    for name in ("x", "y"):
-        write_zeros(tmp_path / name)
-    (tmp_path / "recipe.yml").write_text("""
+LINEAR = """
 models:
   - {model: x, parameters: {weight: 0.3}}
   - {model: y, parameters: {weight: 0.7}}
 merge_method: linear
-""")
+"""
+# Where all is equal every measure is needed: for bits and for keys, and sums to match.
+MEASURED = """
+models:
+  - {model: y, parameters: {weight: 0.7, density: 0.5}}
+merge_method: ties
+base_model: x
+parameters: {rescale: true}
+"""
+
+
+@pytest.mark.parametrize("recipe", [LINEAR, MEASURED], ids=["linear", "measured"])
+def test_a_merge_stays_under_200_megabytes_by_default(tmp_path: Path, recipe: str) -> None:
+    assert VOCABULARY * HIDDEN * 2 == 160_000_000
+    for name in ("x", "y"):
+        write_zeros(tmp_path / name)
+    (tmp_path / "recipe.yml").write_text(recipe)
     run = subprocess.run(
         [sys.executable, "-c", PROBE, "merge", "recipe.yml", "out"],
         cwd=tmp_path,

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from lamina.merge_methods import METHODS
 from lamina.tensor_spec import BF16, F16, F32, F64, DType
@@ -129,3 +131,40 @@ def assert_close(made: Array, terms: list[Array], dtype: DType) -> None:
     excess = np.abs(made - value) - half_ulp - error * size
     assert made.shape == value.shape
     assert (excess <= 0).all(), f"{(excess > 0).sum()} of {excess.size} off, by up to {excess.max():.3g}"
+
+
+SPARSE = ["ties", "breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear"]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    name=st.sampled_from(SPARSE),
+    models=st.integers(1, 4),
+    shape=st.sampled_from([(7,), (40, 30), (3, 4, 5), (1, 1), (2, 300)]),
+    step=st.sampled_from([2.0**-2, 2.0**-6, 2.0**-18]),
+    data=st.data(),
+)
+def test_sparse_methods_agree_with_their_formulas_where_many_elements_are_equal(
+    name: str, models: int, shape: tuple[int, ...], step: float, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    base, *inputs = (np.round(rng.normal(0, 1, shape) / step) * step for _ in range(models + 1))
+    weights = st.sampled_from([0.2, 0.7, 0.5, 1.0, -0.4])
+    known = METHODS[name].parameters
+    told: dict[str, Any] = {
+        "weight": data.draw(st.lists(weights, min_size=models, max_size=models)),
+        "density": data.draw(st.lists(st.sampled_from([0.3, 0.5, 0.62, 1.0]), min_size=models, max_size=models)),
+        "normalize": data.draw(st.booleans()),
+        "rescale": data.draw(
+            st.sampled_from([choice for choice in known["rescale"].meaning.choices if choice != "true"])
+        ),
+        "lambda": data.draw(st.sampled_from([1.0, 0.3, -2.0])),
+    }
+    for own, values in (("gamma", [0.01, 0.3, 0.9]), ("epsilon", [0.1, 0.25])):
+        if own in known:
+            told[own] = data.draw(st.lists(st.sampled_from(values), min_size=models, max_size=models))
+    keys = {"keys": [rng.integers(1 << 63).item() for _ in range(models)]} if METHODS[name].draws else {}
+    made = merged(name, inputs, base, **keys, **told)
+    told["lambda_"] = told.pop("lambda")
+    assume(not told["normalize"] or abs(sum(told["weight"])) > 1e-3)
+    assert_close(made, FORMULAS[name](inputs, base, **keys, **told), F32)

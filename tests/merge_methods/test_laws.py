@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lamina import tensor_spec
+from lamina.errors import NonFiniteResult
+from lamina.expressions.compute import compute, measure
 from lamina.expressions.inspect import peak_bytes
 from lamina.kernels import tiles
 from lamina.kernels.numpy_kernels import SCRATCH_BYTES
@@ -198,3 +200,45 @@ def looked_at(name: str, parameters: dict[str, Any], shape: tuple[int, ...], **o
     arrays = Arrays()
     origin = base if method.base == "required" else None
     return arrays, expression(arrays, name, models, origin, dtype=BF16, **options, **parameters)
+
+
+# What is not finite
+
+
+@every_method
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_large_finite_inputs_never_give_nan_in_silence(name: str, parameters: dict[str, Any], size: float) -> None:
+    rng = np.random.default_rng(1)
+    base, *models = (rng.uniform(-1, 1, (40, 30)).astype(np.float32) * np.float32(size) for _ in range(4))
+    arrays, expr, worker, measured = prepared(name, parameters, models, base)
+    try:
+        block, finite = compute(expr, 0, expr.spec.count, measured, worker)
+    except NonFiniteResult:
+        return
+    assert finite
+    assert np.isfinite(block.data).all()
+    assert arrays.stored
+
+
+@every_method
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_an_input_is_told_or_not_taken(
+    name: str, parameters: dict[str, Any], value: float
+) -> None:
+    rng = np.random.default_rng(1)
+    base, *models = (rng.uniform(-1, 1, (40, 30)).astype(np.float32) for _ in range(4))
+    models[0][7, 11] = value
+    _, expr, worker, measured = prepared(name, parameters, models, base)
+    block, finite = compute(expr, 0, expr.spec.count, measured, worker)
+    assert finite == np.isfinite(block.data).all()
+
+
+def prepared(name: str, parameters: dict[str, Any], models: list[Array], base: Array) -> tuple[Arrays, Any, Any, Any]:
+    method = METHODS[name]
+    if "weight" in method.parameters:
+        parameters = {"weight": [0.2, 0.7, 0.5][: method.inputs[1]], **parameters}
+    arrays = Arrays()
+    origin = base if method.base == "required" else None
+    expr = expression(arrays, name, models[: method.inputs[1]], origin, **parameters)
+    worker = arrays.worker(expr)
+    return arrays, expr, worker, measure(expr, worker)

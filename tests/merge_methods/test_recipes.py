@@ -15,10 +15,7 @@ from lamina.cli.main import cli
 from lamina.cli.methods import example_recipe
 from lamina.errors import RecipeError
 from lamina.merge_methods import METHODS
-from lamina.models.plain import open_model
-from lamina.planners.merge import plan_merge
 from lamina.plans.explain import end_rows, layer_map, layer_rows
-from lamina.recipe.load import load_recipe
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 
@@ -73,12 +70,18 @@ def test_the_bytes_of_an_example_do_not_depend_on_the_workers(name: str, tmp_pat
         assert merge(tmp_path, text, workers=workers, memory=10**9) == alone
 
 
-def test_the_seed_is_part_of_the_plan(tmp_path: Path) -> None:
-    loaded = load_recipe(recipe(tmp_path, example_recipe(METHODS["dare_ties"])))
-    plans = [plan_merge(loaded, lambda ref: open_model(str(ref), MODELS / ref.path), seed=seed) for seed in (0, 0, 1)]
-    assert plans[0].digest == plans[1].digest != plans[2].digest
-    keys = {key for plan in plans[1:] for job in plan.jobs for key in job.expr.draw_keys}
-    assert len(keys) == 2 * 2 * len(plans[0].jobs)  # seeds, models, tensors
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.draws])
+def test_the_seed_decides_the_draws(name: str, tmp_path: Path) -> None:
+    text = example_recipe(METHODS[name])
+    first, again, other = (merge(tmp_path, text, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert all(first[tensor] != other[tensor] for tensor in first)
+
+
+def test_every_tensor_and_every_model_has_draws_of_its_own(tmp_path: Path) -> None:
+    plan = lamina.plan(recipe(tmp_path, example_recipe(METHODS["dare_ties"])))
+    keys = [key for job in plan.jobs for key in job.expr.draw_keys]
+    assert len(set(keys)) == len(keys) == 2 * len(plan.jobs)
 
 
 STACK = """
