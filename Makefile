@@ -42,7 +42,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "setting up: Lamina and 9 small packages, about 170 MB in .venv, half a minute"
+	@echo "setting up: Lamina and 8 small packages with what they need, about 170 MB in .venv, half a minute"
 	@$(PIP) --editable '.[demo]'
 	@touch $@
 

@@ -36,6 +36,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c and 4 more`."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def span(first: int, last: int) -> str:
     """`0-31`, or `7` for a single one."""
     return str(first) if first == last else f"{first}-{last}"

@@ -19,6 +19,7 @@ from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, open_safetensors
 from lamina.errors import CheckpointError
 from lamina.tensor_spec import TensorSpec
+from lamina.wording import listed
 
 SINGLE_NAME = "model.safetensors"
 SAMPLE_BYTES = 4096  # read of each sampled tensor, to tell one fine-tune from another
@@ -237,14 +238,14 @@ def _by_index(files: ModelFiles, names: Sequence[str]) -> dict[str, tuple[str, E
     shard_names = list(dict.fromkeys(weight_map.values()))
     escaping = [name for name in shard_names if Path(name).name != name]
     if escaping:
-        raise CheckpointError(f"{index} names files outside its folder: {_listed(escaping)}.")
+        raise CheckpointError(f"{index} names files outside its folder: {listed(escaping)}.")
     missing = [name for name in shard_names if name not in names]
     if missing:
-        raise CheckpointError(f"{files.label}: the index names files that are not there: {_listed(missing)}.")
+        raise CheckpointError(f"{files.label}: the index names files that are not there: {listed(missing)}.")
     headers = files.headers(shard_names)
     absent = [name for name, file in weight_map.items() if name not in headers[file]]
     if absent:
-        raise CheckpointError(f"{index} places tensors in files that do not hold them: {_listed(absent)}.")
+        raise CheckpointError(f"{index} places tensors in files that do not hold them: {listed(absent)}.")
     # A tensor that lies in a shard but not in the index is loaded by transformers all the same.
     entries = {name: (file, entry) for file, header in headers.items() for name, entry in header.items()}
     return entries | {name: (file, headers[file][name]) for name, file in weight_map.items()}
@@ -254,12 +255,7 @@ def _what_is_there(names: Sequence[str]) -> str:
     weights = [name for name in names if Path(name).suffix in (".bin", ".pt", ".pth", ".gguf")]
     if weights:
         return (
-            f" It holds {_listed(weights)}, which Lamina does not read yet; "
+            f" It holds {listed(weights)}, which Lamina does not read yet; "
             "transformers' `save_pretrained` writes safetensors."
         )
     return ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

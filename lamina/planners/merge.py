@@ -31,7 +31,7 @@ from lamina.planners.request import Findings, Request, typed_parameters, typed_s
 from lamina.planners.side_files import check_one_family, side_files
 from lamina.planners.slices import Jobs, Trace, jobs_of
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies, place_of_wish
-from lamina.plans.plan import Dropped, Input, Notice, Plan
+from lamina.plans.plan import Dropped, Input, Notice, Plan, reads_by_model
 from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
 from lamina.recipe.stack import slices_of_stack
@@ -100,17 +100,20 @@ def plan_merge(
         method=method.name,
         jobs=jobs.all,
         files=files,
-        inputs=tuple(_input(model, jobs) for model in models.values()),
+        inputs=_inputs(models, jobs),
         notices=tuple(findings.notices),
         dropped=dropped,
         seed=seed,
     )
 
 
-def _input(model: PlainModel, jobs: Jobs) -> Input:
-    checkpoint = model.checkpoint
-    names = (read.name for job in jobs.all for read in reads(job.expr) if read.model == model.name)
-    return Input(model.name, checkpoint.fingerprint, checkpoint.files.commit, checkpoint.bytes_to_fetch(names))
+def _inputs(models: Mapping[ModelRef, PlainModel], jobs: Jobs) -> tuple[Input, ...]:
+    names = reads_by_model(jobs.all)
+    checkpoints = {model.name: model.checkpoint for model in models.values()}
+    return tuple(
+        Input(name, each.fingerprint, each.files.commit, each.bytes_to_fetch(names.get(name, ())))
+        for name, each in checkpoints.items()
+    )
 
 
 def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:
@@ -169,12 +172,11 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
         found = " and ".join(f"`{key}`" for key in given) or "none of them"
         message = f"a recipe has exactly one of `models`, `slices`, `stack`; this one has {found}."
         findings.fault("layers-missing" if not given else "layers-twice", message, (given[-1], KEY) if given else ())
-    for key in ("modules",):
-        if getattr(schema, key) is not None:
-            findings.fault("not-yet", f"`{key}` is not merged yet; leave it out.", (key, KEY))
-    for key in ("overlap",):
-        if getattr(schema, key) is not None and schema.stack is None:
-            findings.fault("misplaced-key", f"`{key}` says how entries of `stack` cross; here is no stack.", (key, KEY))
+    if schema.modules is not None:
+        findings.fault("not-yet", "`modules` is not merged yet; leave it out.", ("modules", KEY))
+    if schema.overlap is not None and schema.stack is None:
+        message = "`overlap` says how entries of `stack` cross; here is no stack."
+        findings.fault("misplaced-key", message, ("overlap", KEY))
     name = schema.merge_method or ("linear" if schema.stack is not None else None)
     if name is None and recipe.incomplete and ("merge_method",) in recipe.places:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Set
 
@@ -13,11 +12,10 @@ from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
 from lamina.planners.vocabularies import place_of
+from lamina.plans.explain import layer_of
 from lamina.recipe.settings import START, Position, Setting, setting_at
 from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
-
-_LAYER = re.compile(r"\.(\d+)\.")
 
 
 def tell_of_blends(jobs: Jobs, findings: Findings) -> None:
@@ -25,7 +23,7 @@ def tell_of_blends(jobs: Jobs, findings: Findings) -> None:
     distances: dict[int, set[int]] = defaultdict(set)
     for job in jobs.all:
         if job.layer is not None:
-            depths = {int(found[1]) for share in shares(job.expr) if (found := _LAYER.search(share.read.name))}
+            depths = {depth for share in shares(job.expr) if (depth := layer_of(share.read.name)) is not None}
             distances[job.layer] |= {max(depths) - depth for depth in depths} - {0}
     blended = {layer: apart for layer, apart in distances.items() if apart}
     if blended:

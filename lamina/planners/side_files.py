@@ -26,6 +26,7 @@ from lamina.tensor_spec import DType, Kind
 from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
 from lamina.tokenizers.vocabulary import VOCABULARY_FILES
 from lamina.version import VERSION
+from lamina.wording import listed
 
 # What is carried as it is: of the model that gives the tokenizer, and of the donor, where they have it.
 TOKENIZER_FILES = (*VOCABULARY_FILES, "special_tokens_map.json", "merges.txt", *TEMPLATE_FILES)
@@ -63,11 +64,9 @@ def _check_tensors(request: Request, source: Source, findings: Findings) -> None
     model, donor = request.models[source.ref], request.donor
     ours, theirs = ({suffix for layer in each.architecture.layers for suffix in layer} for each in (model, donor))
     if ours != theirs:
-        different = sorted(ours ^ theirs)
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         message = (
             f"layers of `{source.ref}` and of `{donor.name}` do not hold the same tensors: only one of them has "
-            f"{', '.join(different[:3])}{more}."
+            f"{listed(sorted(ours ^ theirs))}."
         )
         findings.fault("unlike-models", message, source.way)
 

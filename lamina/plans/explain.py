@@ -80,6 +80,12 @@ class Track:
         return used[0], used[-1]
 
 
+def layer_of(tensor: str) -> int | None:
+    """The number of the layer that a tensor's name says it is in; None outside the layers."""
+    found = _LAYER.search(tensor)
+    return int(found[1]) if found else None
+
+
 def layer_rows(plan: Plan) -> list[LayerRow]:
     """The layers, those that are made alike in one row."""
     rows: list[list[_Layer]] = []
@@ -161,8 +167,7 @@ def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
     for job in jobs:
         totals: dict[tuple[str, int, bool], float] = {}
         for share in shares(job.expr):
-            layer = _LAYER.search(share.read.name)
-            key = (names[share.read.model], int(layer[1]) if layer else 0, share.of_delta)
+            key = (names[share.read.model], layer_of(share.read.name) or 0, share.of_delta)
             totals[key] = totals.get(key, 0.0) + share.factor
         for key, total in totals.items():
             found.setdefault(key, []).append(total)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -78,6 +78,15 @@ class Dropped:
     reason: str
 
 
+def reads_by_model(jobs: Iterable[Job]) -> dict[str, list[str]]:
+    """For each model the names of its tensors that the jobs read, each once, in one pass over them."""
+    found: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for read in reads(job.expr):
+            found.setdefault(read.model, {})[read.name] = None
+    return {model: list(names) for model, names in found.items()}
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     """A whole merge. Its `repr` is the table that `lamina plan` shows."""
@@ -143,8 +152,11 @@ class Plan:
 
     def reads_of(self, model: str) -> list[str]:
         """Names of the model's tensors that are read, each once."""
-        found = (read for job in self.jobs for read in reads(job.expr))
-        return list(dict.fromkeys(read.name for read in found if read.model == model))
+        return list(self._reads.get(model, ()))
+
+    @cached_property
+    def _reads(self) -> Mapping[str, Sequence[str]]:
+        return reads_by_model(self.jobs)
 
     @property
     def bytes_to_fetch(self) -> int:
