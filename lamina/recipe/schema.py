@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
+from lamina.recipe.mending import Misformed, Put, Remove
 from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
 
@@ -64,8 +65,10 @@ def _dtype(raw: Any) -> DType:
     if name not in FLOAT_DTYPES:
         meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
         valid = f"valid are {', '.join(FLOAT_DTYPES)}"
-        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else valid.capitalize()
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in. {hint}")
+        other = f"{valid.capitalize()}; left out, it is that of the models"
+        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else other
+        message = f"`{raw}` is no dtype that a merge can be stored in. {hint}"
+        raise Misformed(message, Put((), meant) if meant else Remove(()))
     return FLOAT_DTYPES[name]
 
 
@@ -91,16 +94,31 @@ def _shown_range(raw: Any) -> str:
     return f"`{shown}`" if len(shown) < 60 else "something else"
 
 
+def range_in_words(raw: Any) -> list[int]:
+    """A layer_range as it is meant. Raises ValueError where nobody can tell."""
+    if isinstance(raw, list) and len(raw) == 2 and all(map(_is_whole, raw)):
+        return [int(raw[0]), int(raw[1])]
+    meant = _meant_range(raw)
+    if meant is None:
+        raise ValueError(f"`{raw}` is no range of layers")
+    return meant
+
+
 def _meant_range(raw: Any) -> list[int] | None:
-    """`0-3` and `0:4` are `[0, 4]`; None where nobody can tell."""
+    """`0-3` and `0:4` are `[0, 4]`; `[4]` is `[0, 4]`; None where nobody can tell."""
     if isinstance(raw, str) and (found := re.fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
         start, end = int(found[1]), int(found[3])
         return [start, end + (found[2] == "-")]
     if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):
         return [int(raw["start"]), int(raw["end"])]
-    if isinstance(raw, list) and len(raw) == 3 and _is_whole(raw[0]) and _is_whole(raw[1]) and raw[2] == 1:
-        return [int(raw[0]), int(raw[1])]
+    if isinstance(raw, list) and 0 < len(raw) < 4 and all(map(_is_number, raw)):
+        start, end = (0, raw[0]) if len(raw) == 1 else raw[:2]  # of three, a step is no part of the form
+        return [math.floor(start), math.ceil(end)]
     return None
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw) and raw >= 0
 
 
 Ref = Annotated[ModelRef, BeforeValidator(_ref)]
@@ -222,7 +240,8 @@ class TokenizerSettings(_Level):
 
 def _tokenizer(raw: Any) -> Any:
     if not isinstance(raw, dict | TokenizerSettings):
-        raise ValueError(f"this is a mapping, `{{source: {raw}}}`; in one word it is `tokenizer_source: {raw}`")
+        message = f"this is a mapping, `{{source: {raw}}}`; in one word it is `tokenizer_source: {raw}`"
+        raise Misformed(message, Put((), {"source": raw}))
     return raw
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from lamina.errors import Problem
+from lamina.recipe.mending import Put, Remove, Step, changes_of
+from lamina.recipe.mending import Way as Way
 
-Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 KEY = "<key>"  # at the end of a way: the key itself, not its value
 MOST_DEPTH = 100  # a recipe is ten levels deep
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
@@ -26,11 +27,15 @@ _NAMES = ("model", "base_model", "path", "revision", "lora", "merge_method", "to
 
 @dataclass
 class Document:
-    """What a text says: `content` is None where it could not be read at all; `problems` are faults of the text."""
+    """What a text says: `content` is None where it could not be read at all; `problems` are faults of the text.
+
+    `is_empty` where it says nothing, which is a fault of a file.
+    """
 
     content: Any = None
     places: dict[Way, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    is_empty: bool = False
 
 
 def read_yaml(text: str, file: str) -> Document:
@@ -44,12 +49,13 @@ def read_yaml(text: str, file: str) -> Document:
     except (yaml.YAMLError, RecursionError) as error:
         return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
     if not documents or _is_empty(documents[0]):
-        return Document(problems=[Problem("yaml", "the file is empty.", file=file)])
+        message = "the file is empty; the least is `models: [{model: org/name}]` and `merge_method: passthrough`."
+        return Document(problems=[Problem("yaml", message, file=file)], is_empty=True)
     if len(documents) > 1:
         line = documents[1].start_mark.line + 1
         message = "several recipes in one file are not run yet; write one file each."
         return Document(problems=[Problem("not-yet", message, line, 1, file)])
-    reader = _Reader(file)
+    reader = _Reader(text, file)
     try:
         content = reader.value(documents[0], ())
     except (_TooMuch, RecursionError):
@@ -114,10 +120,15 @@ def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
     return Document(content, places, document.problems)
 
 
+_PATH = r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*"
+
+
 def parse_way(text: str) -> Way:
     """`stack[1].at` as a way. Raises ValueError for anything else."""
-    if not re.fullmatch(r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*", text):
-        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`")
+    if not re.fullmatch(_PATH, text):
+        meant = re.sub(r"\.(\d+)", r"[\1]", text)
+        hint = f" Did you mean `{meant}`?" if meant != text and re.fullmatch(_PATH, meant) else ""
+        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`.{hint}")
     return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
 
 
@@ -127,11 +138,17 @@ def _with_value(content: Any, way: Way, value: Any, whole: Way) -> Any:
     head, *rest = way
     if isinstance(head, int):
         if not isinstance(content, list) or head >= len(content):
-            found = f"has {len(content)} entries" if isinstance(content, list) else "is no list"
-            raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}")
+            found = "is no list"
+            if isinstance(content, list):
+                found = f"ends with [{len(content) - 1}]" if content else "is empty"
+            raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}.")
         return [*content[:head], _with_value(content[head], tuple(rest), value, whole), *content[head + 1 :]]
     if content is not None and not isinstance(content, dict):
-        raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping")
+        around = written_way(whole[: len(whole) - len(way)])
+        raise ValueError(
+            f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping. `--set {around}=VALUE` "
+            f"gives `{around}` another value."
+        )
     inside = content or {}
     return {**inside, head: _with_value(inside.get(head), tuple(rest), value, whole)}
 
@@ -144,7 +161,8 @@ def written_way(way: Sequence[str | int]) -> str:
 class _Reader:
     """One pass over the composed tree."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
         self.places: dict[Way, tuple[int, int]] = {}
         self.problems: list[Problem] = []
         self._file = file
@@ -176,7 +194,12 @@ class _Reader:
         try:
             self._constructor.flatten_mapping(node)  # `<<: *other`
         except yaml.YAMLError:
-            self._fault("yaml", "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.", node)
+            self._fault(
+                "yaml",
+                "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.",
+                node,
+                steps=[Remove((*way, "<<"))],
+            )
             node.value = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -186,7 +209,8 @@ class _Reader:
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
                 first = self.places[(*way, key, KEY)][0]
-                self._fault("duplicate-key", f"`{key}` is given twice, first in line {first}; keep one.", key_node)
+                message = f"`{key}` is given twice, first in line {first}; keep one."
+                self._fault("duplicate-key", message, key_node, steps=[Remove((*way, key))])
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
@@ -199,17 +223,23 @@ class _Reader:
         if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
             read, plain = self._constructor.construct_object(node), text.lstrip("+-0_") or "0"
             if str(abs(read)) != plain:
-                message = f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`."
-                self._fault("octal", message, node, plain)
+                message = (
+                    f"`{text}` is {read} to YAML, which counts in eights after a 0: write `{read}` where that is "
+                    f"meant, or else `{plain}`."
+                )
+                self._fault("octal", message, node, str(read), [Put(way, read)])
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError) as error:
             what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
-            self._fault("yaml", f"{what}; write the value alone.", node)
+            self._fault("yaml", f"{what}; write the value alone.", node, steps=[Put(way, text)])
             return text
 
-    def _fault(self, code: str, message: str, node: yaml.Node, suggestion: str = "") -> None:
-        self.problems.append(Problem(code, message, *_place(node), self._file, suggestion))
+    def _fault(
+        self, code: str, message: str, node: yaml.Node, suggestion: str = "", steps: Sequence[Step] = ()
+    ) -> None:
+        problem = Problem(code, message, *_place(node), self._file, suggestion)
+        self.problems.append(replace(problem, changes=changes_of(self._text, steps)))
 
 
 class _TooMuch(Exception):

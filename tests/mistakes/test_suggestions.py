@@ -1,0 +1,52 @@
+"""What a letter says to write is right: written so, the recipe is planned, or only its other mistakes are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lamina.errors import RecipeError
+from lamina.merge_methods import METHODS
+
+from .pages import Mistake, letters, mended, mistakes, write_models
+
+MISTAKES = [mistake for mistake in mistakes() if mistake.flags[:1] != ("needs",) or mistake.flags[1] in METHODS]
+
+# Where only the user can know what to write, and the letter says what form it has.
+NO_ONE_THING: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mended")
+    write_models(folder)
+    return folder
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.title)
+def test_what_a_letter_says_to_write_mends_the_recipe_and_breaks_nothing(world: Path, mistake: Mistake) -> None:
+    for way_out in range(2):
+        assert _is_mended(world, mistake, way_out) is (mistake.title not in NO_ONE_THING)
+
+
+def _is_mended(world: Path, mistake: Mistake, way_out: int) -> bool:
+    """Follow letter after letter, always the same way out of those that one shows; false where one shows none."""
+    error = letters(mistake, world)
+    while error is not None:
+        ways = [(problem, mended(mistake.recipe, mistake.flags, problem)) for problem in error.problems]
+        problem, outs = next(((problem, outs) for problem, outs in ways if outs), (error.problems[0], []))
+        if not outs:
+            return False
+        recipe, flags = outs[min(way_out, len(outs) - 1)]
+        mistake = replace(mistake, recipe=recipe, flags=flags)
+        before, error = error, letters(mistake, world)
+        told = _told(error)
+        assert told < _told(before), f"{problem.letter()}\n\n{recipe}\n{flags}\n{error}"
+        assert (problem.code, problem.message) not in told
+    return True
+
+
+def _told(error: RecipeError | None) -> set[tuple[str, str]]:
+    return set() if error is None else {(problem.code, problem.message) for problem in error.problems}
