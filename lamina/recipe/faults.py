@@ -22,6 +22,7 @@ from lamina.errors import Problem, RecipeError, nearest
 from lamina.recipe.mending import Misformed, Move, Put, Remove, Rename, Rewrite, Step, within
 from lamina.recipe.recipe import Recipe, line_of
 from lamina.recipe.schema import (
+    UNTOLD,
     InputModel,
     OutputModule,
     OutputSlice,
@@ -64,6 +65,7 @@ class Draft:
 
     def recipe(self) -> Recipe:
         """The recipe, with what was wrong in it. Raises RecipeError where no repair helps."""
+        self._leave_architectures_out(self._content, ())
         for _ in range(MOST_ROUNDS):
             try:
                 schema = RecipeSchema.model_validate(self._content)
@@ -82,6 +84,15 @@ class Draft:
                 )
         raise RecipeError(self._problems)
 
+    def _leave_architectures_out(self, content: Any, way: Way) -> None:
+        """`override_architecture`, which MergeKit takes in a reference: an architecture is read off the model here."""
+        if isinstance(content, dict) and "model" in content and content.pop(_OVERRIDE, None) is not None:
+            message = f"`{_OVERRIDE}` has no effect: a model's architecture is read off its tensors and config.json."
+            problem = self._problem("no-effect", message, (*way, _OVERRIDE, KEY), "", [Remove((*way, _OVERRIDE))])
+            (self._problems if self._blank.border == "strict" else self._slips).append(problem)
+        for key, value in _items(content):
+            self._leave_architectures_out(value, (*way, key))
+
     def _repair(self, details: Sequence[ErrorDetails]) -> bool:
         """Tell every fault, and make the content readable without it; false where that is not possible."""
         before = json.dumps(self._content, default=str)
@@ -95,6 +106,8 @@ class Draft:
             way = tuple(detail["loc"])
             if detail["type"] == "extra_forbidden" or way in renamed:
                 continue
+            if self._takes_untold_layers(detail, way):
+                continue
             self._problems.append(self._wrong(detail, way))
             if detail["type"] == "literal_error" and self._blank.says(way):
                 self._at(way[:-1])[way[-1]] = _meant(detail) or _STAND_IN[str(way[-1])]
@@ -107,6 +120,15 @@ class Draft:
             if not any(way[: len(other)] == other[: len(way)] for other in removed):
                 removed.append(self._leave_out(way))
         return json.dumps(self._content, default=str) != before
+
+    def _takes_untold_layers(self, detail: ErrorDetails, way: Way) -> bool:
+        """True for a source whose layers are missing, or unreadable: told where the model's layers are known."""
+        if way[-1] != "layer_range" or "sources" not in way:
+            return False
+        if detail["type"] != "missing" and (detail["type"] != "value_error" or "id you mean" in str(detail["msg"])):
+            return False
+        self._at(way[:-1])["layer_range"] = [0, UNTOLD]
+        return True
 
     def _unknown_key(self, way: Way) -> set[Way]:
         """Tell of an unknown key; read it as what was meant. Returns the way that it now has, if any."""
@@ -264,11 +286,9 @@ class Draft:
         found: list[str] = []
 
         def look(content: Any) -> None:
-            for key, value in content.items() if isinstance(content, dict) else ():
+            for key, value in _items(content):
                 if key == "model" and isinstance(value, str):
                     found.append(value)
-                look(value)
-            for value in content if isinstance(content, list) else ():
                 look(value)
 
         look(self._content)
@@ -343,8 +363,10 @@ class Draft:
                 self._origins[new + way[len(old) :]] = self._origins[way]
 
 
+_OVERRIDE = "override_architecture"
 _NEEDED = ("model", "layer_range", "sources")  # an entry without them cannot be looked at any further
 _PARAMETERS = ("weight", "density", "scale", "normalize", "t", "lambda", "gamma", "epsilon", "rescale")
+_LAYERS = {"models", "slices"}  # what a module has
 _STAND_IN = {"overlap": "average", "gradient_ends": "own"}  # never a fault by itself
 _OTHER_NAMES = {  # what people call a key, and no slip of the finger
     "method": ("merge_method",), "merge_type": ("merge_method",), "merge": ("merge_method",),
@@ -390,7 +412,9 @@ def _form_steps(kind: str, key: str, given: Any, way: Way) -> Sequence[Step]:
             return [Put(way, [{"model": model} | _as_parameters(value) for model, value in given.items()])]
         case "list_type", dict() | list() | str():
             return [Put(way, [entry if (entry := _as_entry(key, given)) is not None else given])]
-        case "dict_type", list() if given and all(isinstance(part, dict) for part in given):
+        case "dict_type", [dict() as module] if key == "modules" and len(module) == 1 and module.keys() <= _LAYERS:
+            return [Rewrite(way, *next(iter(module.items())))]
+        case "dict_type", list() if key == "parameters" and all(isinstance(part, dict) for part in given):
             return [Put(way, {key: value for part in given for key, value in part.items()})]
         case "dict_type", int() | float() if key == "parameters":
             return [Put(way, {"weight": given})]
@@ -413,6 +437,13 @@ def _as_parameters(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value if "parameters" in value else {"parameters": value}
     return {} if value is None else {"parameters": {"weight": value}}
+
+
+def _items(content: Any) -> list[tuple[str | int, Any]]:
+    """What stands in a mapping or a list, by key or number."""
+    if isinstance(content, dict):
+        return list(content.items())
+    return list(enumerate(content)) if isinstance(content, list) else []
 
 
 def _choices(detail: ErrorDetails) -> list[str]:

@@ -59,9 +59,10 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class Remove:
-    """Leave out a key with its value, or an entry of a list. Of a key that is there twice, the second."""
+    """Leave out a key with its value, or an entry of a list. Of a key that is there twice, the last or the first."""
 
     way: Way
+    first: bool = False
 
 
 Step = Put | Rename | Move | Rewrite | Remove
@@ -143,17 +144,17 @@ def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
             return [_put(text, root, way, value)]
         case Rename(way, name):
             key, _ = _pair(root, way)
-            return [Edit(key.start_mark.index, _end(key), _flow(name))]
+            return [Edit(key.start_mark.index, _end(key), flow(name))]
         case Rewrite(way, name, value):
             key, node = _pair(root, way)
-            written = _written(key.start_mark.column, f"{_flow(name)}:", value)
+            written = _written(key.start_mark.column, f"{flow(name)}:", value)
             return [Edit(key.start_mark.index, max(_end(node), _end(key) + 1), written)]
         case Move(way, to):
             _, node = _pair(root, way)
             value = _Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
             return [_removed(text, root, way), _put(text, root, to, value)]
-        case Remove(way):
-            return [_removed(text, root, way)]
+        case Remove(way, first):
+            return [_removed(text, root, way, first=first)]
 
 
 def _node(root: yaml.Node, way: Way) -> yaml.Node:
@@ -212,8 +213,8 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
     if not way:
         return Edit(0, len(text), "\n".join(_lines(value, 0)))
     start, end = node.start_mark.index, _end(node)
-    if _is_inline(node) and (start < end) and len(_flow(value)) < WIDTH:
-        return Edit(start, end, _flow(value))
+    if _is_inline(node) and (start < end) and len(flow(value)) < WIDTH:
+        return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
         key, _ = _pair(root, way)
         return Edit(_end(key), max(end, _end(key) + 1), _written(key.start_mark.column, ":", value))
@@ -222,22 +223,22 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
 
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
     if node.flow_style or not node.value:
-        return _next_in_flow(node, f"{_flow(name)}: {_flow(value)}")
+        return _next_inflow(node, f"{flow(name)}: {flow(value)}")
     column = node.value[0][0].start_mark.column
     at = _line_end(text, _end(node))
-    return Edit(at, at, f"\n{' ' * column}{_written(column, f'{_flow(name)}:', value)}")
+    return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
 
 
 def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
     if node.flow_style or not node.value:
-        return _next_in_flow(node, _flow(value))
+        return _next_inflow(node, flow(value))
     column = node.start_mark.column
     at = _line_end(text, _end(node))
     lines = ("\n" + " " * (column + 2)).join(_lines(value, column + 2))
     return Edit(at, at, f"\n{' ' * column}- {lines}")
 
 
-def _next_in_flow(node: yaml.MappingNode | yaml.SequenceNode, written: str) -> Edit:
+def _next_inflow(node: yaml.MappingNode | yaml.SequenceNode, written: str) -> Edit:
     if not node.value:
         at = node.start_mark.index + 1
         return Edit(at, at, written)
@@ -246,17 +247,21 @@ def _next_in_flow(node: yaml.MappingNode | yaml.SequenceNode, written: str) -> E
     return Edit(at, at, f", {written}")
 
 
-def _removed(text: str, root: yaml.Node, way: Way) -> Edit:
+def _removed(text: str, root: yaml.Node, way: Way, *, first: bool = False) -> Edit:
     around = _node(root, way[:-1])
     if not isinstance(around, yaml.CollectionNode):
         raise _NoPlace
     entries: list[tuple[yaml.Node, yaml.Node]]
+    place: int
     if isinstance(way[-1], int):
         _node(root, way)
         entries, place = [(item, item) for item in around.value], way[-1]
     else:
-        pair = _pair(root, way)
-        entries, place = list(around.value), next(i for i, each in enumerate(around.value) if each[0] is pair[0])
+        entries = list(around.value)
+        places = [place for place, (key, _) in enumerate(entries) if key.value == way[-1]]
+        if not places:
+            raise _NoPlace
+        place = places[0 if first else -1]
     if len(entries) == 1 and len(way) > 1:
         return _removed(text, root, way[:-1])
     start, end = entries[place][0].start_mark.index, _end(entries[place][1])
@@ -302,22 +307,22 @@ def _content(node: yaml.Node) -> Any:
 
 def _written(column: int, key: str, value: Any) -> str:
     """A key, with its colon, and its value below or behind it."""
-    flow = _flow(value)
-    if column + len(key) + len(flow) < WIDTH or not isinstance(value, dict | list):
-        return f"{key} {flow}"
+    inline = flow(value)
+    if column + len(key) + len(inline) < WIDTH or not isinstance(value, dict | list):
+        return f"{key} {inline}"
     inside = " " * (column + 2)
     return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2))
 
 
 def _lines(value: Any, column: int) -> list[str]:
     """A value in block style, whatever fits into a line in one."""
-    if not isinstance(value, dict | list) or not value or 0 < column < WIDTH - len(_flow(value)):
-        return [_flow(value)]
+    if not isinstance(value, dict | list) or not value or 0 < column < WIDTH - len(flow(value)):
+        return [flow(value)]
     if isinstance(value, dict):
         return [
             line
             for key, each in value.items()
-            for line in _written(column, f"{_flow(key)}:", each).replace("\n" + " " * column, "\n").split("\n")
+            for line in _written(column, f"{flow(key)}:", each).replace("\n" + " " * column, "\n").split("\n")
         ]
     found = []
     for each in value:
@@ -326,13 +331,14 @@ def _lines(value: Any, column: int) -> list[str]:
     return found
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value in one line of YAML."""
     if isinstance(value, _Verbatim):
         return str(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
         quoted = yaml.safe_dump({value: value}, default_flow_style=True, width=10**6)
         plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)

@@ -48,8 +48,8 @@ class Recipe:
         while way and way not in self.places:
             way = way[:-1]
         line, column = self.places.get(way, (0, 0))
-        steps = [with_ways(step, self._written_way) for step in steps]
-        changes = () if self.overrides else changes_of(self.written, steps)  # those may say something else
+        overridden = any(self._flag_of(step.way) is not None for step in steps)
+        changes = () if overridden else changes_of(self.written, [with_ways(step, self._written_way) for step in steps])
         return Problem(code, message, line, column, self.file, suggestion, line_of(self.written, line), changes)
 
     def says(self, way: Way) -> bool:

@@ -36,7 +36,12 @@ def _ref(raw: Any) -> ModelRef:
         head = _ref_part(raw["model"])
         adapters = () if raw.get("lora") is None else (_ref_part(raw["lora"]),)
         return ModelRef(head.path, head.revision, (*head_adapters(raw["model"]), *adapters))
-    raise ValueError(f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}")
+    message = f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}"
+    if isinstance(raw, dict) and isinstance(raw.get("path"), str):
+        others = [value for key, value in raw.items() if key != "path" and isinstance(value, str)]
+        meant = "@".join([raw["path"], *others[:1]])
+        raise Misformed(f"{message}. Did you mean `{meant}`?", Put((), meant))
+    raise ValueError(message)
 
 
 def head_adapters(raw: Any) -> tuple[AdapterRef, ...]:
@@ -115,6 +120,9 @@ def _meant_range(raw: Any) -> list[int] | None:
         start, end = (0, raw[0]) if len(raw) == 1 else raw[:2]  # of three, a step is no part of the form
         return [math.floor(start), math.ceil(end)]
     return None
+
+
+UNTOLD = 10**9  # the end of a layer_range that nobody can read: the planner knows how many layers there are
 
 
 def _is_number(raw: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lamina.errors import nearest
 from lamina.recipe.mending import Misformed, Put, Remove, Rename
@@ -82,6 +83,21 @@ def on_gradient(values: Sequence[Scalar], position: Position) -> Scalar:
 def mapped(setting: Setting, change: Callable[[Scalar], Scalar]) -> Setting:
     """The same setting with every value changed."""
     return tuple(Conditional(part.filter, tuple(map(change, part.values))) for part in setting)
+
+
+def as_data(setting: Setting) -> Any:
+    """The setting as a recipe writes it."""
+    written = [
+        {"filter": part.filter, "value": _value_of(part.values)} if part.filter is not None else _value_of(part.values)
+        for part in setting
+    ]
+    if len(written) == 1:
+        return written[0]
+    return [part if isinstance(part, dict) else {"value": part} for part in written]
+
+
+def _value_of(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
 
 
 def _conditional(raw: Mapping[str, object], number: int | None, beside: Sequence[object]) -> Conditional:

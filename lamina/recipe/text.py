@@ -16,6 +16,7 @@ import yaml
 from lamina.errors import Problem
 from lamina.recipe.mending import Put, Remove, Step, changes_of
 from lamina.recipe.mending import Way as Way
+from lamina.recipe.syntax import syntax_problem
 
 KEY = "<key>"  # at the end of a way: the key itself, not its value
 MOST_DEPTH = 100  # a recipe is ten levels deep
@@ -45,7 +46,7 @@ def read_yaml(text: str, file: str) -> Document:
     try:
         documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
-        return Document(problems=[_syntax_problem(error, text, file)])
+        return Document(problems=[syntax_problem(error, text, file)])
     except (yaml.YAMLError, RecursionError) as error:
         return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
     if not documents or _is_empty(documents[0]):
@@ -77,31 +78,6 @@ def _is_too_deep(text: str) -> bool:
     except yaml.YAMLError:
         pass  # told when it is read
     return False
-
-
-# What the parser says -> what to do about it, and whether it is meant for where the thing began.
-_ADVICE: tuple[tuple[str, str, bool], ...] = (
-    ("cannot start any token", "a tab or a stray sign stands here; YAML is indented by spaces", False),
-    ("simple key|could not find expected ':'", "a key is followed by a colon and a space, `key: value`", True),
-    ("mapping values are not allowed", "a second `: ` in one line; text that holds one is put in quotes", False),
-    ("quoted scalar", "the quotation mark that opens here is not closed", True),
-    ("flow (sequence|mapping)", "the bracket that opens here is not closed, or a comma is missing in it", True),
-    ("undefined alias", "no anchor of this name stands before it: `&name` marks what `*name` repeats", False),
-    ("block (mapping|collection|sequence)|indentation", "this line is indented unlike those it belongs to", False),
-)  # fmt: skip
-
-
-def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
-    said = f"{error.context or ''}, {error.problem or ''}"
-    advice, at_start = next(
-        ((advice, at_start) for pattern, advice, at_start in _ADVICE if re.search(pattern, said)),
-        (str(error.problem or error.context), False),
-    )
-    mark = (error.context_mark if at_start else None) or error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    lines = text.splitlines()
-    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
-    return Problem("yaml", f"this is not valid YAML: {advice}.", line, column, file, excerpt=excerpt)
 
 
 def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
@@ -141,13 +117,15 @@ def _with_value(content: Any, way: Way, value: Any, whole: Way) -> Any:
             found = "is no list"
             if isinstance(content, list):
                 found = f"ends with [{len(content) - 1}]" if content else "is empty"
-            raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}.")
+            before = whole[: len(whole) - len(way)]
+            hint = f" Did you mean `{written_way((*before, len(content) - 1, *rest))}`?" if content else ""
+            message = f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}."
+            raise ValueError(message + (hint if isinstance(content, list) else ""))
         return [*content[:head], _with_value(content[head], tuple(rest), value, whole), *content[head + 1 :]]
     if content is not None and not isinstance(content, dict):
         around = written_way(whole[: len(whole) - len(way)])
         raise ValueError(
-            f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping. `--set {around}=VALUE` "
-            f"gives `{around}` another value."
+            f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping. Did you mean `{around}`?"
         )
     inside = content or {}
     return {**inside, head: _with_value(inside.get(head), tuple(rest), value, whole)}
@@ -209,8 +187,8 @@ class _Reader:
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
                 first = self.places[(*way, key, KEY)][0]
-                message = f"`{key}` is given twice, first in line {first}; keep one."
-                self._fault("duplicate-key", message, key_node, steps=[Remove((*way, key))])
+                message = f"`{key}` is given twice, first in line {first}; keep one. To YAML the last one counts."
+                self._fault("duplicate-key", message, key_node, steps=[Remove((*way, key), first=True)])
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result

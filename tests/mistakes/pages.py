@@ -105,7 +105,12 @@ def mended(recipe: str, flags: Sequence[str], problem: Problem) -> list[tuple[st
     """
     letter = problem.letter()
     if problem.file.startswith("--set"):
-        hint = re.search(r"`([^`]+)`[^`]*Did you mean `(.+?)`", letter) or re.search(r"(\S+)=.*`--set (.+?)=", letter)
+        if "Left out" in letter:
+            place = flags.index(problem.file.removeprefix("--set "))
+            return [(recipe, (*flags[: place - 1], *flags[place + 1 :]))]
+        hint = re.search(r"`(.+?)`.* Did you mean `(.+?)`", letter)
+        if problem.code == "wrong-value":
+            hint = re.search(r"cannot be `(.+?)`.* Did you mean `(.+?)`", letter)
         if hint is None:
             return []
         return [(recipe, tuple(flag.replace(hint[1], hint[2]) for flag in flags))]
