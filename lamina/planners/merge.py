@@ -135,8 +135,10 @@ def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: F
     if schema.stack is not None:
         return slices_of_stack(recipe, depth, findings.problems)
     slices = slices_of_models(recipe, depth) if schema.models is not None else slices_as_written(recipe)
-    for entry in slices:
-        findings.problems += _range_problems(recipe, entry, depth)
+    for problem in (problem for entry in slices for problem in _range_problems(recipe, entry, depth)):
+        place = (problem.code, problem.line, problem.column)  # told without the model's layers, it is told anew
+        findings.problems = [each for each in findings.problems if (each.code, each.line, each.column) != place]
+        findings.problems.append(problem)
     return slices
 
 
@@ -248,7 +250,7 @@ def _tell_of_missing(ref: ModelRef, error: CheckpointError, way: Way, findings: 
     folder, path = findings.recipe.folder, PurePath(ref.path)
     around = (folder / path).parent
     try:
-        beside = [each.name for each in around.iterdir() if (each / "config.json").is_file()]
+        beside = [each.name for each in around.iterdir() if each.name != path.name and (each / "config.json").is_file()]
         is_file = (folder / path).is_file()
     except OSError:
         beside, is_file = [], False
@@ -323,7 +325,7 @@ def _untold_range(recipe: Recipe, source: Source, count: int | None) -> Problem:
     whole = f"[0, {count}]" if count else ""
     if recipe.says(way):
         hint = f" Did you mean `{whole}`, all layers of `{source.ref}`?" if whole else ""
-        message = f"a layer_range is two whole numbers, and this is not: {form}.{hint}"
+        message = f"a layer_range is two whole numbers, `[start, end]`, the end not included, and this is not.{hint}"
         return recipe.problem("wrong-value", message, way, whole, [Put(way, [0, count])] if whole else ())
     hint = f" `layer_range: {whole}` takes all layers of `{source.ref}`." if whole else ""
     message = f"`layer_range` is missing here: {form}.{hint}"

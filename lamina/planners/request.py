@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -145,7 +144,7 @@ def _as_valid(parameter: Parameter, value: Scalar) -> Scalar:
     meaning = parameter.meaning
     usual = 0.5 if parameter.default is None else parameter.default
     tries: list[Scalar] = [value, _number_meant(value)]
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
         tries += [value / 100] * (meaning.maximum == 1 and value >= 10)
         tries += [int(value), -value, min(max(value, meaning.minimum), meaning.maximum)]
     for each in [*tries, usual]:

@@ -106,9 +106,12 @@ class Draft:
             way = tuple(detail["loc"])
             if detail["type"] == "extra_forbidden" or way in renamed:
                 continue
+            self._problems.append(self._wrong(detail, way))
             if self._takes_untold_layers(detail, way):
                 continue
-            self._problems.append(self._wrong(detail, way))
+            if way[-1] in _NEEDED and _value_meant(detail) is not None:
+                self._read_as_meant(self._value_steps(detail, way))
+                continue
             if detail["type"] == "literal_error" and self._blank.says(way):
                 self._at(way[:-1])[way[-1]] = _meant(detail) or _STAND_IN[str(way[-1])]
             elif detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in _NEEDED:
@@ -121,8 +124,17 @@ class Draft:
                 removed.append(self._leave_out(way))
         return json.dumps(self._content, default=str) != before
 
+    def _read_as_meant(self, steps: Sequence[Step]) -> None:
+        """Put what a letter offers into the content."""
+        for step in steps:
+            if isinstance(step, Put):
+                around = self._content
+                for part in step.way[:-1]:
+                    around = around.setdefault(part, {}) if isinstance(around, dict) else around[part]
+                around[step.way[-1]] = step.value
+
     def _takes_untold_layers(self, detail: ErrorDetails, way: Way) -> bool:
-        """True for a source whose layers are missing, or unreadable: told where the model's layers are known."""
+        """True for a source whose layers are missing, or unreadable: told again where the model's are known."""
         if way[-1] != "layer_range" or "sources" not in way:
             return False
         if detail["type"] != "missing" and (detail["type"] != "value_error" or "id you mean" in str(detail["msg"])):
@@ -241,7 +253,7 @@ class Draft:
             message = str(detail["msg"]).removeprefix("Value error, ")
             hinted = re.search(r"[Dd]id you mean `(.+?)`", message)
             end = "" if message.endswith("?") else "."
-            steps = self._value_steps(detail, way, hinted[1] if hinted else None)
+            steps = self._value_steps(detail, way)
             return self._problem("wrong-value", message + end, way, hinted[1] if hinted else "", steps)
         key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
         form = f": {_FORMS[key]}" if key in _FORMS else ""
@@ -261,19 +273,19 @@ class Draft:
             message += " Left out, the entry starts after the one above it."
         return self._problem("wrong-value", message, way, meant, _form_steps(kind, key, given, way))
 
-    def _value_steps(self, detail: ErrorDetails, way: Way, hinted: str | None) -> Sequence[Step]:
+    def _value_steps(self, detail: ErrorDetails, way: Way) -> Sequence[Step]:
         """How to mend a value that a reader of its own refuses."""
         while way not in self._places and len(way) > 1:
             way = way[:-1]  # pydantic's way leads on into what it tried
         given, error = detail["input"], detail.get("ctx", {}).get("error")
         if isinstance(error, Misformed) and error.steps:
             return within(way, error.steps)
-        if hinted is not None:
+        if (meant := _value_meant(detail)) is not None:
             extra = given if way[-1] == "layer_range" and isinstance(given, dict) else {}
             parameters = {key: value for key, value in extra.items() if key in _PARAMETERS}
             return (
-                Put(way, yaml.safe_load(hinted)),
-                *(Put((*way[:-1], "parameters"), parameters) for _ in [0] if parameters),
+                Put(way, meant),
+                *(Put((*way[:-1], "parameters", name), value) for name, value in parameters.items()),
             )
         if way[-1] in ("model", "base_model", "embed", "norm", "head", "tokenizer_source", "source"):
             if isinstance(given, list) and given and isinstance(given[0], str):
@@ -394,6 +406,12 @@ _EXPECTED = {
     "too_short": "a list with at least one entry",
     "greater_than_equal": "a whole number from 0 on",
 }
+
+
+def _value_meant(detail: ErrorDetails) -> Any:
+    """What a letter takes a value for, None where it does not know."""
+    hinted = re.search(r"[Dd]id you mean `(.+?)`", str(detail["msg"])) if detail["type"] == "value_error" else None
+    return yaml.safe_load(hinted[1]) if hinted else None
 
 
 def _as_entry(key: str, given: Any) -> Any:

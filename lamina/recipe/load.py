@@ -11,8 +11,10 @@ import yaml
 
 from lamina.errors import Problem, RecipeError
 from lamina.recipe.faults import Draft
+from lamina.recipe.mending import Put, changes_of
 from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
+from lamina.recipe.recipe import line_of
 from lamina.recipe.schema import RecipeSchema
 from lamina.recipe.text import Document, Way, parse_way, read_yaml, with_values
 
@@ -54,10 +56,20 @@ def parse_recipe(text: str, file: str, border: Border = "normal", set_values: Se
         document = _overridden(document, overrides)
         text = yaml.safe_dump(document.content, sort_keys=False)
     if not isinstance(document.content, dict):
-        form = Problem("yaml", "a recipe is a mapping: `merge_method: linear`, `models: ...`", 1, 1, file)
-        raise RecipeError(document.problems or [form])
+        raise RecipeError(document.problems or [_no_mapping(document, text, file)])
     blank = Recipe(file, text, written, RecipeSchema(), document.places, border=border, overrides=overrides)
     return Draft(document, blank).recipe()
+
+
+def _no_mapping(document: Document, text: str, file: str) -> Problem:
+    """The letter for a text that holds one word, or a list."""
+    message = "a recipe is a mapping, at least `models: [{model: org/name}]` and `merge_method: passthrough`."
+    entries, steps = document.content, []
+    if isinstance(entries, list) and entries and all(isinstance(entry, dict) and "model" in entry for entry in entries):
+        message = "a recipe is a mapping: this list stands under `models`, and `merge_method` beside it."
+        weighted = [{**entry, "parameters": {"weight": 1} | (entry.get("parameters") or {})} for entry in entries]
+        steps = [Put((), {"models": weighted, "merge_method": "linear"})]
+    return Problem("yaml", message, 1, 1, file, excerpt=line_of(text, 1), changes=changes_of(text, steps))
 
 
 def _recipe_file(path: Path) -> Path:

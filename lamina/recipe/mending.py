@@ -7,6 +7,7 @@ become lines of the user's own text, which keeps its comments, quotes and style.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -213,6 +214,8 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
     if not way:
         return Edit(0, len(text), "\n".join(_lines(value, 0)))
     start, end = node.start_mark.index, _end(node)
+    if isinstance(way[-1], str) and start < _end(_pair(root, way)[0]):
+        raise _NoPlace  # an alias: what it stands for is meant elsewhere too
     if _is_inline(node) and (start < end) and len(flow(value)) < WIDTH:
         return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
@@ -223,7 +226,7 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
 
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
     if node.flow_style or not node.value:
-        return _next_inflow(node, f"{flow(name)}: {flow(value)}")
+        return _next_in_flow(text, node, f"{flow(name)}: {flow(value)}")
     column = node.value[0][0].start_mark.column
     at = _line_end(text, _end(node))
     return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
@@ -231,20 +234,17 @@ def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
 
 def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
     if node.flow_style or not node.value:
-        return _next_inflow(node, flow(value))
+        return _next_in_flow(text, node, flow(value))
     column = node.start_mark.column
     at = _line_end(text, _end(node))
     lines = ("\n" + " " * (column + 2)).join(_lines(value, column + 2))
     return Edit(at, at, f"\n{' ' * column}- {lines}")
 
 
-def _next_inflow(node: yaml.MappingNode | yaml.SequenceNode, written: str) -> Edit:
-    if not node.value:
-        at = node.start_mark.index + 1
-        return Edit(at, at, written)
-    last = node.value[-1]
-    at = max(_end(part) for part in (last if isinstance(last, tuple) else (last,)))
-    return Edit(at, at, f", {written}")
+def _next_in_flow(text: str, node: yaml.MappingNode | yaml.SequenceNode, written: str) -> Edit:
+    end = node.end_mark.index - 1
+    at = len(text[:end].rstrip(" \n,"))
+    return Edit(at, at, f", {written}") if node.value else Edit(end, end, written)
 
 
 def _removed(text: str, root: yaml.Node, way: Way, *, first: bool = False) -> Edit:
@@ -264,11 +264,12 @@ def _removed(text: str, root: yaml.Node, way: Way, *, first: bool = False) -> Ed
         place = places[0 if first else -1]
     if len(entries) == 1 and len(way) > 1:
         return _removed(text, root, way[:-1])
-    start, end = entries[place][0].start_mark.index, _end(entries[place][1])
+    start = entries[place][0].start_mark.index
+    end = _value_end(text, *entries[place])
     if around.flow_style:
         if place + 1 < len(entries):
             return Edit(start, entries[place + 1][0].start_mark.index, "")
-        return Edit(_end(entries[place - 1][1]) if place else start, end, "")
+        return Edit(_value_end(text, *entries[place - 1]) if place else start, end, "")
     line = text.rfind("\n", 0, start) + 1
     if isinstance(way[-1], str) and text[line:start].strip():  # it stands behind the dash of its entry
         if place + 1 == len(entries):
@@ -276,6 +277,14 @@ def _removed(text: str, root: yaml.Node, way: Way, *, first: bool = False) -> Ed
         return Edit(start, entries[place + 1][0].start_mark.index, "")
     end = _line_end(text, max(end, start))
     return Edit(line - 1, end, "") if line else Edit(0, end + 1, "")
+
+
+def _value_end(text: str, key: yaml.Node, value: yaml.Node) -> int:
+    """Where a value ends. What stands for an anchor has the place of that."""
+    end = _end(key)
+    if value is not key and value.start_mark.index < end and (alias := re.match(r"\s*:\s*\*[^\s,\]}]+", text[end:])):
+        return end + alias.end()
+    return _end(value)
 
 
 def _end(node: yaml.Node) -> int:
@@ -344,5 +353,5 @@ def flow(value: Any) -> str:
         plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)
         return json.dumps(value) if plain is None or "\n" in value else plain[1]
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}.{'nan' if value != value else 'inf'}"
     return json.dumps(value)

@@ -116,6 +116,7 @@ def _meant_range(raw: Any) -> list[int] | None:
         return [start, end + (found[2] == "-")]
     if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):
         return [int(raw["start"]), int(raw["end"])]
+    raw = [raw] if _is_number(raw) else raw
     if isinstance(raw, list) and 0 < len(raw) < 4 and all(map(_is_number, raw)):
         start, end = (0, raw[0]) if len(raw) == 1 else raw[:2]  # of three, a step is no part of the form
         return [math.floor(start), math.ceil(end)]
@@ -126,7 +127,7 @@ UNTOLD = 10**9  # the end of a layer_range that nobody can read: the planner kno
 
 
 def _is_number(raw: Any) -> bool:
-    return isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw) and raw >= 0
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw < UNTOLD
 
 
 Ref = Annotated[ModelRef, BeforeValidator(_ref)]

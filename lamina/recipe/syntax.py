@@ -19,7 +19,7 @@ _ADVICE: tuple[tuple[str, str, bool], ...] = (
     ("mapping values are not allowed", "a second `: ` in one line; text that holds one is put in quotes", False),
     ("quoted scalar", "the quotation mark that opens here is not closed", True),
     ("flow (sequence|mapping)", "the bracket that opens here is not closed, or a comma is missing in it", True),
-    ("undefined alias", "no anchor of this name stands before it: `&name` marks what `*name` repeats", False),
+    ("undefined alias", "no anchor of this name, `&name`, stands before it; write the value that it repeats", False),
     ("block (mapping|collection|sequence)|indentation", "this line is indented unlike those it belongs to", False),
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     lines = text.splitlines()
     excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
-    changes = _mended(text, line)
+    changes = () if "alias" in said else _mended(text, line)  # what it stands for nobody can tell
     return Problem("yaml", f"this is not valid YAML: {advice}.", line, column, file, excerpt=excerpt, changes=changes)
 
 

@@ -54,11 +54,17 @@ def read_yaml(text: str, file: str) -> Document:
         return Document(problems=[Problem("yaml", message, file=file)], is_empty=True)
     if len(documents) > 1:
         line = documents[1].start_mark.line + 1
-        message = "several recipes in one file are not run yet; write one file each."
+        message = (
+            "here a second recipe begins, after `---`; several in one file are not run yet. Write one file each: "
+            "this one ends above."
+        )
         return Document(problems=[Problem("not-yet", message, line, 1, file)])
     reader = _Reader(text, file)
     try:
         content = reader.value(documents[0], ())
+    except _Endless as error:
+        line = text.splitlines()[error.problem.line - 1]
+        return Document(problems=[replace(error.problem, excerpt=line)])
     except (_TooMuch, RecursionError):
         return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
     return Document(content, reader.places, reader.problems)
@@ -151,8 +157,17 @@ class _Reader:
 
     def value(self, node: yaml.Node, way: Way) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES or id(node) in self._open:
+        if self._nodes > MOST_NODES:
             raise _TooMuch
+        if id(node) in self._open:
+            named = next((part for part in reversed(way) if isinstance(part, str)), "this")
+            message = f"`{named}` repeats an anchor that it stands in itself, without end: write its value out."
+            place = next(
+                (self.places[key] for end in range(len(way), 0, -1) if (key := (*way[:end], KEY)) in self.places),
+                (1, 1),
+            )
+            changes = changes_of(self._text, [Remove(way)])
+            raise _Endless(Problem("yaml", message, *place, self._file, changes=changes))
         self.places[way] = _place(node)
         self._open.add(id(node))
         try:
@@ -182,7 +197,8 @@ class _Reader:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._fault("yaml", "a key is a word, not a list or mapping.", key_node)
+                word = next((part.value for part in key_node.value if isinstance(part, yaml.ScalarNode)), "key")
+                self._fault("yaml", f"a key is a word, not a list or mapping: `{word}: ...`.", key_node)
                 continue
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
@@ -221,7 +237,15 @@ class _Reader:
 
 
 class _TooMuch(Exception):
-    """The YAML refers to itself, or unfolds without end."""
+    """The YAML unfolds without end."""
+
+
+class _Endless(Exception):
+    """The YAML refers to itself."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def _place(node: yaml.Node) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def mended(recipe: str, flags: Sequence[str], problem: Problem) -> list[tuple[st
         if hint is None:
             return []
         return [(recipe, tuple(flag.replace(hint[1], hint[2]) for flag in flags))]
-    forms = re.findall(r"^ {6}((?:slices|stack):\n(?: {6}.*\n)+)", letter, re.MULTILINE)
+    forms = re.findall(r"^ {6}((?:slices|stack):\n(?: {6}.*\n)+)", f"{letter}\n", re.MULTILINE)
     if forms:
         rest = re.sub(r"^slices:\n(?:[ -].*\n)+", "", recipe, flags=re.MULTILINE)
         return [(rest + re.sub(r"^ {6}", "", form, flags=re.MULTILINE), tuple(flags)) for form in forms]

@@ -16,7 +16,15 @@ from .pages import Mistake, letters, mended, mistakes, write_models
 MISTAKES = [mistake for mistake in mistakes() if mistake.flags[:1] != ("needs",) or mistake.flags[1] in METHODS]
 
 # Where only the user can know what to write, and the letter says what form it has.
-NO_ONE_THING: set[str] = set()
+NO_ONE_THING = {
+    "set without a value", "a dozen mistakes in one go",  # of which one is a model that is not there
+    "a folder that is not there", "a name of the Hub that is not here", "a folder that holds no model",
+    "a folder of pickled weights", "a base that is not there", "an empty stack", "models is empty",
+    "a module with nothing in it", "nothing to merge", "one word", "an empty file",
+    "a model of another width", "a model of another width on top", "another activation", "another number of heads",
+    "a bias in one of them", "model_stock with one model",
+    "several recipes", "an anchor that is not there", "a key that is a list",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
