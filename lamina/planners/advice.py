@@ -29,7 +29,7 @@ def likely_method(schema: RecipeSchema) -> str:
     parts: list[Sequence[InputModel | SliceSource]] = [entry.sources for entry in schema.slices or ()]
     parts = parts or [schema.models or []]
     sources = [source for part in parts for source in part]
-    if schema.stack is not None or (sources and all("weight" in source.parameters for source in sources)):
+    if schema.stack is not None or all("weight" in source.parameters for source in sources):
         return "linear"
     if all(len(part) == 1 for part in parts):
         return "passthrough"

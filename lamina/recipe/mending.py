@@ -227,7 +227,8 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
     if node.flow_style or not node.value:
         return _next_in_flow(text, node, f"{flow(name)}: {flow(value)}")
-    column = node.value[0][0].start_mark.column
+    first = node.value[0][0] if text[node.start_mark.index] != "?" else node  # `? key` is the long form of `key`
+    column = first.start_mark.column
     at = _line_end(text, _end(node))
     return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
 
