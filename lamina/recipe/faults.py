@@ -8,52 +8,50 @@ here and in the planner, is told in one go.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lamina.errors import Problem, RecipeError, nearest
+from lamina.recipe.forms import (
+    EXPECTED,
+    FORMS,
+    LEVELS,
+    NEEDED,
+    OTHER_NAMES,
+    OVERRIDE,
+    PARAMETERS,
+    STAND_IN,
+    as_entry,
+    choice_meant,
+    choices_of,
+    entry_of,
+    form_steps,
+    in_order,
+    in_words,
+    items_of,
+    keys_at,
+    moved_up,
+    value_meant,
+    without_empty,
+)
 from lamina.recipe.mending import Misformed, Move, Put, Remove, Rename, Rewrite, Step, within
 from lamina.recipe.recipe import Recipe, line_of
-from lamina.recipe.schema import (
-    UNTOLD,
-    InputModel,
-    OutputModule,
-    OutputSlice,
-    RecipeSchema,
-    SliceSource,
-    StackEntry,
-    TokenizerSettings,
-    WeightedModel,
-    range_in_words,
-)
+from lamina.recipe.schema import UNTOLD, RecipeSchema, SliceSource, range_in_words
 from lamina.recipe.text import KEY, Document, Way
 
 MOST_ROUNDS = 50
-
-_LEVELS: dict[type[BaseModel], str] = {
-    RecipeSchema: "at the top level",
-    OutputSlice: "in an entry of `slices`",
-    SliceSource: "in an entry of `sources`",
-    InputModel: "in an entry of `models`",
-    OutputModule: "in an entry of `modules`",
-    StackEntry: "in an entry of `stack`",
-    WeightedModel: "in an entry of `embed`, `norm` or `head`",
-    TokenizerSettings: "under `tokenizer`",
-}
 
 
 class Draft:
     """A recipe's content on its way to the schema: checked, repaired, checked again."""
 
     def __init__(self, document: Document, blank: Recipe) -> None:
-        self._content = _without_empty(document.content)
+        self._content = without_empty(document.content)
         self._places = dict(document.places)
         self._blank = blank
         self._problems = [
@@ -86,11 +84,11 @@ class Draft:
 
     def _leave_architectures_out(self, content: Any, way: Way) -> None:
         """`override_architecture`, which MergeKit takes in a reference: an architecture is read off the model here."""
-        if isinstance(content, dict) and "model" in content and content.pop(_OVERRIDE, None) is not None:
-            message = f"`{_OVERRIDE}` has no effect: a model's architecture is read off its tensors and config.json."
-            problem = self._problem("no-effect", message, (*way, _OVERRIDE, KEY), "", [Remove((*way, _OVERRIDE))])
+        if isinstance(content, dict) and "model" in content and content.pop(OVERRIDE, None) is not None:
+            message = f"`{OVERRIDE}` has no effect: a model's architecture is read off its tensors and config.json."
+            problem = self._problem("no-effect", message, (*way, OVERRIDE, KEY), "", [Remove((*way, OVERRIDE))])
             (self._problems if self._blank.border == "strict" else self._slips).append(problem)
-        for key, value in _items(content):
+        for key, value in items_of(content):
             self._leave_architectures_out(value, (*way, key))
 
     def _repair(self, details: Sequence[ErrorDetails]) -> bool:
@@ -109,17 +107,17 @@ class Draft:
             self._problems.append(self._wrong(detail, way))
             if self._takes_untold_layers(detail, way):
                 continue
-            if way[-1] in _NEEDED and _value_meant(detail) is not None:
+            if way[-1] in NEEDED and value_meant(detail) is not None:
                 self._read_as_meant(self._value_steps(detail, way))
                 continue
             if detail["type"] == "literal_error" and self._blank.says(way):
-                self._at(way[:-1])[way[-1]] = _meant(detail) or _STAND_IN[str(way[-1])]
-            elif detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in _NEEDED:
+                self._at(way[:-1])[way[-1]] = choice_meant(detail) or STAND_IN[str(way[-1])]
+            elif detail["type"] != "missing" and isinstance(way[-1], str) and way[-1] not in NEEDED:
                 self._delete(way)
             else:
-                hopeless.add(_entry_of(way))
+                hopeless.add(entry_of(way))
         removed: list[Way] = []
-        for way in sorted(hopeless, key=_in_order, reverse=True):  # from the end, so that the others stay in place
+        for way in sorted(hopeless, key=in_order, reverse=True):  # from the end, so that the others stay in place
             if not any(way[: len(other)] == other[: len(way)] for other in removed):
                 removed.append(self._leave_out(way))
         return json.dumps(self._content, default=str) != before
@@ -145,14 +143,14 @@ class Draft:
     def _unknown_key(self, way: Way) -> set[Way]:
         """Tell of an unknown key; read it as what was meant. Returns the way that it now has, if any."""
         name, around = str(way[-1]), way[:-1]
-        valid = [key for key in _keys_at(around) if key not in self._at(around)]
-        meant = nearest(name, valid) or next((key for key in _OTHER_NAMES.get(name, ()) if key in valid), None)
-        elsewhere = [where for level, where in _LEVELS.items() if name in level.model_fields]
+        valid = [key for key in keys_at(around) if key not in self._at(around)]
+        meant = nearest(name, valid) or next((key for key in OTHER_NAMES.get(name, ()) if key in valid), None)
+        elsewhere = [where for level, where in LEVELS.items() if name in level.model_fields]
         message, suggestion, misplaced = f"unknown key `{name}`.", "", False
         steps: tuple[Step, ...] = (Remove(way),)
         if meant is not None:
             message, suggestion, steps = f"{message} Did you mean `{meant}`?", meant, (Rename(way, meant),)
-        elif name in _PARAMETERS and "parameters" in _keys_at(around):
+        elif name in PARAMETERS and "parameters" in keys_at(around):
             value = self._at(way)
             written = json.dumps(value) if isinstance(value, bool | int | float) else "..."
             suggestion = f"parameters: {{{name}: {written}}}"
@@ -164,10 +162,10 @@ class Draft:
             elif isinstance(inside, dict) and name not in inside:
                 steps = (Move(way, (*around, "parameters", name)),)
         elif elsewhere:
-            message += f" It belongs {elsewhere[0]}; valid here: {', '.join(_keys_at(around))}."
+            message += f" It belongs {elsewhere[0]}; valid here: {', '.join(keys_at(around))}."
             steps = self._steps_home(name, way, elsewhere)
         else:
-            near = nearest(name, [key for level in _LEVELS for key in level.model_fields])
+            near = nearest(name, [key for level in LEVELS for key in level.model_fields])
             message += f" Did you mean `{near}`, which belongs elsewhere?" if near else " It has no effect."
             suggestion = near or ""
         is_near = bool(suggestion or elsewhere)
@@ -223,11 +221,11 @@ class Draft:
     def _homes(self, name: str, way: Way, elsewhere: Sequence[str]) -> list[Way]:
         """Where a misplaced key is missing."""
         homes: list[Way] = []
-        if _LEVELS[RecipeSchema] in elsewhere and name not in self._content:
+        if LEVELS[RecipeSchema] in elsewhere and name not in self._content:
             homes.append((name,))
         around = way[:-1]
         sources = self._at(around).get("sources")
-        if _LEVELS[SliceSource] in elsewhere and isinstance(sources, list):
+        if LEVELS[SliceSource] in elsewhere and isinstance(sources, list):
             homes += [
                 (*around, "sources", number, name)
                 for number, source in enumerate(sources)
@@ -239,14 +237,14 @@ class Draft:
         kind, name = detail["type"], str(way[-1]) if way else ""
         steps: Sequence[Step]
         if kind == "missing":
-            form = _FORMS.get(name, f"`{name}: ...`")
+            form = FORMS.get(name, f"`{name}: ...`")
             steps = [Put(way, model) for model in self._named()[:1] if name == "model"]
             return self._problem("missing-key", f"`{name}` is missing here: {form}.", way[:-1], name, steps)
         if kind == "literal_error":
-            meant = _meant(detail)
-            valid = ", ".join(f"`{choice}`" for choice in _choices(detail))
+            meant = choice_meant(detail)
+            valid = ", ".join(f"`{choice}`" for choice in choices_of(detail))
             hint = f" Did you mean `{meant}`?" if meant else f" Valid are {valid}."
-            steps = [Put(way, meant or _STAND_IN[name])]
+            steps = [Put(way, meant or STAND_IN[name])]
             message = f"`{name}` cannot be `{detail['input']}`.{hint}"
             return self._problem("wrong-value", message, way, meant or "", steps)
         if kind == "value_error":
@@ -256,22 +254,22 @@ class Draft:
             steps = self._value_steps(detail, way)
             return self._problem("wrong-value", message + end, way, hinted[1] if hinted else "", steps)
         key = next((str(part) for part in reversed(way) if isinstance(part, str)), "")
-        form = f": {_FORMS[key]}" if key in _FORMS else ""
+        form = f": {FORMS[key]}" if key in FORMS else ""
         if kind in ("model_type", "model_attributes_type") and isinstance(way[-1], int):
             meant = f"model: {detail['input']}" if key == "models" and isinstance(detail["input"], str) else ""
             hint = f" Did you mean `{meant}`?" if meant else ""
-            message = f"an entry of `{key}` is a mapping, and this is {_shown(detail['input'])}{form}.{hint}"
-            steps = [Put(way, value) for value in [_as_entry(key, detail["input"])] if value is not None]
+            message = f"an entry of `{key}` is a mapping, and this is {in_words(detail['input'])}{form}.{hint}"
+            steps = [Put(way, value) for value in [as_entry(key, detail["input"])] if value is not None]
             return self._problem("wrong-value", message, way, meant, steps)
-        expected = _EXPECTED.get(kind, str(detail["msg"]).lower().removeprefix("input should be "))
+        expected = EXPECTED.get(kind, str(detail["msg"]).lower().removeprefix("input should be "))
         given = detail["input"]
-        shown = f"the text {_shown(given)}" if isinstance(given, str) and kind == "int_type" else _shown(given)
+        shown = f"the text {in_words(given)}" if isinstance(given, str) and kind == "int_type" else in_words(given)
         meant = given if isinstance(given, str) and kind == "int_type" and given.isdecimal() else ""
         hint = f" Did you mean `{meant}` without quotes?" if meant else ""
         message = f"`{key}` takes {expected}, and this is {shown}{form}.{hint}"
         if key == "at" and not meant:
             message += " Left out, the entry starts after the one above it."
-        return self._problem("wrong-value", message, way, meant, _form_steps(kind, key, given, way))
+        return self._problem("wrong-value", message, way, meant, form_steps(kind, key, given, way))
 
     def _value_steps(self, detail: ErrorDetails, way: Way) -> Sequence[Step]:
         """How to mend a value that a reader of its own refuses."""
@@ -280,9 +278,9 @@ class Draft:
         given, error = detail["input"], detail.get("ctx", {}).get("error")
         if isinstance(error, Misformed) and error.steps:
             return within(way, error.steps)
-        if (meant := _value_meant(detail)) is not None:
+        if (meant := value_meant(detail)) is not None:
             extra = given if way[-1] == "layer_range" and isinstance(given, dict) else {}
-            parameters = {key: value for key, value in extra.items() if key in _PARAMETERS}
+            parameters = {key: value for key, value in extra.items() if key in PARAMETERS}
             return (
                 Put(way, meant),
                 *(Put((*way[:-1], "parameters", name), value) for name, value in parameters.items()),
@@ -298,7 +296,7 @@ class Draft:
         found: list[str] = []
 
         def look(content: Any) -> None:
-            for key, value in _items(content):
+            for key, value in items_of(content):
                 if key == "model" and isinstance(value, str):
                     found.append(value)
                 look(value)
@@ -352,16 +350,16 @@ class Draft:
             self._drop(str(way[0]))
             return way[:1]
         if len(entries) == 1:
-            return self._leave_out(_entry_of(prefix))
+            return self._leave_out(entry_of(prefix))
         del entries[index]
-        self._incomplete = {_moved_up(other, prefix, index) for other in self._incomplete}
+        self._incomplete = {moved_up(other, prefix, index) for other in self._incomplete}
         self._places = {
-            _moved_up(other, prefix, index): place
+            moved_up(other, prefix, index): place
             for other, place in self._places.items()
             if other[: len(prefix) + 1] != (*prefix, index)
         }
         self._origins = {
-            _moved_up(other, prefix, index): origin
+            moved_up(other, prefix, index): origin
             for other, origin in self._origins.items()
             if other[: len(prefix) + 1] != (*prefix, index)
         }
@@ -373,152 +371,3 @@ class Draft:
             self._places[new + way[len(old) :]] = self._places[way]
             if way in self._origins:
                 self._origins[new + way[len(old) :]] = self._origins[way]
-
-
-_OVERRIDE = "override_architecture"
-_NEEDED = ("model", "layer_range", "sources")  # an entry without them cannot be looked at any further
-_PARAMETERS = ("weight", "density", "scale", "normalize", "t", "lambda", "gamma", "epsilon", "rescale")
-_LAYERS = {"models", "slices"}  # what a module has
-_STAND_IN = {"overlap": "average", "gradient_ends": "own"}  # never a fault by itself
-_OTHER_NAMES = {  # what people call a key, and no slip of the finger
-    "method": ("merge_method",), "merge_type": ("merge_method",), "merge": ("merge_method",),
-    "base": ("base_model",), "basemodel": ("base_model",), "range": ("layer_range", "layers"),
-    "params": ("parameters",), "type": ("dtype",), "torch_dtype": ("dtype",), "precision": ("dtype",),
-    "output_dtype": ("out_dtype",), "name": ("model",), "path": ("model",), "start": ("at",), "offset": ("at",),
-    "lm_head": ("head",), "embed_tokens": ("embed",), "embeddings": ("embed",),
-}  # fmt: skip
-_FORMS = {
-    "models": "`models: [{model: org/name}]`",
-    "slices": "`slices: [{sources: [{model: org/name, layer_range: [0, 8]}]}]`",
-    "sources": "`sources: [{model: org/name, layer_range: [0, 8]}]`",
-    "stack": "`stack: [{model: org/name, layers: 0-7}]`",
-    "modules": "`modules: {text_decoder: {models: [{model: org/name}]}}`",
-    "model": "`model: org/name`",
-    "layer_range": "`layer_range: [start, end]`, the end not included",
-    "parameters": "`parameters: {weight: 0.5}`",
-}
-_EXPECTED = {
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "string_type": "text",
-    "int_type": "a whole number",
-    "too_short": "a list with at least one entry",
-    "greater_than_equal": "a whole number from 0 on",
-}
-
-
-def _value_meant(detail: ErrorDetails) -> Any:
-    """What a letter takes a value for, None where it does not know."""
-    hinted = re.search(r"[Dd]id you mean `(.+?)`", str(detail["msg"])) if detail["type"] == "value_error" else None
-    return yaml.safe_load(hinted[1]) if hinted else None
-
-
-def _as_entry(key: str, given: Any) -> Any:
-    """What stands for an entry of a list, as an entry; None where nobody can tell."""
-    if key in ("models", "sources") and isinstance(given, str):
-        return {"model": given}
-    if key == "slices" and isinstance(given, list):
-        return {"sources": given}
-    return None
-
-
-def _form_steps(kind: str, key: str, given: Any, way: Way) -> Sequence[Step]:
-    """How to mend a value of another kind than the key takes."""
-    match kind, given:
-        case "list_type", dict() if key == "models" and given and "model" not in given:
-            return [Put(way, [{"model": model} | _as_parameters(value) for model, value in given.items()])]
-        case "list_type", dict() | list() | str():
-            return [Put(way, [entry if (entry := _as_entry(key, given)) is not None else given])]
-        case "dict_type", [dict() as module] if key == "modules" and len(module) == 1 and module.keys() <= _LAYERS:
-            return [Rewrite(way, *next(iter(module.items())))]
-        case "dict_type", list() if key == "parameters" and all(isinstance(part, dict) for part in given):
-            return [Put(way, {key: value for part in given for key, value in part.items()})]
-        case "dict_type", int() | float() if key == "parameters":
-            return [Put(way, {"weight": given})]
-        case "string_type", [str() as text]:
-            return [Put(way, text)]
-        case "int_type", str() if given.isdecimal():
-            return [Put(way, int(given))]
-        case "int_type", float() if math.isfinite(given) and given >= 0:
-            return [Put(way, int(given))]
-        case "too_short", _:
-            return [Remove(way)] if key == "sources" else []
-        case (("int_type" | "greater_than_equal" | "string_type"), _) if (
-            key in RecipeSchema.model_fields or key == "at"
-        ):
-            return [Remove(way)] if key != "merge_method" else []
-    return []
-
-
-def _as_parameters(value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value if "parameters" in value else {"parameters": value}
-    return {} if value is None else {"parameters": {"weight": value}}
-
-
-def _items(content: Any) -> list[tuple[str | int, Any]]:
-    """What stands in a mapping or a list, by key or number."""
-    if isinstance(content, dict):
-        return list(content.items())
-    return list(enumerate(content)) if isinstance(content, list) else []
-
-
-def _choices(detail: ErrorDetails) -> list[str]:
-    """The values that pydantic names in `'cut', 'average' or 'ramp'`."""
-    return re.findall(r"'(.+?)'", str(detail.get("ctx", {}).get("expected", "")))
-
-
-def _meant(detail: ErrorDetails) -> str | None:
-    return nearest(str(detail["input"]), _choices(detail))
-
-
-def _in_order(way: Way) -> list[tuple[bool, str | int]]:
-    """Sorts ways as the recipe has them, whatever stands in one place of two of them."""
-    return [(isinstance(part, str), part) for part in way]
-
-
-def _entry_of(way: Way) -> Way:
-    """The innermost list entry that a way leads into, else its top-level key."""
-    for end in range(len(way) - (isinstance(way[-1], int) is False), 0, -1):
-        if isinstance(way[end - 1], int):
-            return way[:end]
-    return way[:1]
-
-
-def _moved_up(way: Way, prefix: Way, removed: int) -> Way:
-    place = len(prefix)
-    if way[:place] == prefix and len(way) > place:
-        index = way[place]
-        if isinstance(index, int) and index > removed:
-            return (*prefix, index - 1, *way[place + 1 :])
-    return way
-
-
-def _keys_at(way: Way) -> list[str]:
-    names = [part for part in way if isinstance(part, str)]
-    if names[:1] == ["modules"] and len(names) == 2:
-        return list(OutputModule.model_fields)
-    by_name: dict[str, type[BaseModel]] = {
-        "models": InputModel, "slices": OutputSlice, "sources": SliceSource, "stack": StackEntry,
-        "embed": WeightedModel, "norm": WeightedModel, "head": WeightedModel,
-        "tokenizer": TokenizerSettings,
-    }  # fmt: skip
-    return list(by_name.get(names[-1] if names else "", RecipeSchema).model_fields)
-
-
-def _without_empty(content: Any) -> Any:
-    """The content without keys that have no value: `parameters:` and nothing after it is as good as absent."""
-    if isinstance(content, dict):
-        return {key: _without_empty(value) for key, value in content.items() if value is not None}
-    return [_without_empty(value) for value in content] if isinstance(content, list) else content
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "an empty list" if not value else "a list"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{value}`" if len(str(value)) < 60 else "something else"

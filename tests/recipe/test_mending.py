@@ -64,7 +64,9 @@ def test_what_is_repeated_by_an_anchor_is_left_alone() -> None:
 
 def test_a_letter_shows_what_goes_out_and_what_comes_in() -> None:
     line = "dtype: bf16"
-    problem = Problem("wrong-value", "no dtype.", 3, 8, "r.yml", excerpt=line, changes=(Change(3, (line,), ("dtype: x",)),))
+    problem = Problem(
+        "wrong-value", "no dtype.", 3, 8, "r.yml", excerpt=line, changes=(Change(3, (line,), ("dtype: x",)),)
+    )
     assert problem.letter().splitlines() == [
         "r.yml:3:8  [wrong-value] no dtype.", "     3 | dtype: bf16", "       |        ^", "     3 + dtype: x",
     ]  # fmt: skip
