@@ -146,21 +146,23 @@ class Draft:
         valid = [key for key in keys_at(around) if key not in self._at(around)]
         meant = nearest(name, valid) or next((key for key in OTHER_NAMES.get(name, ()) if key in valid), None)
         elsewhere = [where for level, where in LEVELS.items() if name in level.model_fields]
+        parameter = name if name in PARAMETERS else nearest(name, PARAMETERS)
         message, suggestion, misplaced = f"unknown key `{name}`.", "", False
         steps: tuple[Step, ...] = (Remove(way),)
         if meant is not None:
             message, suggestion, steps = f"{message} Did you mean `{meant}`?", meant, (Rename(way, meant),)
-        elif name in PARAMETERS and "parameters" in keys_at(around):
+        elif parameter is not None and "parameters" in keys_at(around):
             value = self._at(way)
             written = json.dumps(value) if isinstance(value, bool | int | float) else "..."
-            suggestion = f"parameters: {{{name}: {written}}}"
+            suggestion = f"parameters: {{{parameter}: {written}}}"
+            message += "" if parameter == name else f" Did you mean `{parameter}`?"
             message += f" It belongs under `parameters`: `{suggestion}`."
             misplaced = True
             inside = self._at(around).get("parameters")
             if inside is None:
-                steps = (Rewrite(way, "parameters", {name: value}),)
-            elif isinstance(inside, dict) and name not in inside:
-                steps = (Move(way, (*around, "parameters", name)),)
+                steps = (Rewrite(way, "parameters", {parameter: value}),)
+            elif isinstance(inside, dict) and parameter not in inside:
+                steps = (Move(way, (*around, "parameters", parameter)),)
         elif elsewhere:
             message += f" It belongs {elsewhere[0]}; valid here: {', '.join(keys_at(around))}."
             steps = self._steps_home(name, way, elsewhere)
@@ -179,8 +181,8 @@ class Draft:
             target.pop(name)
             return {(*around, meant)}
         if misplaced and self._blank.border != "lenient" and isinstance(self._at(around).get("parameters", {}), dict):
-            self._at(around).setdefault("parameters", {}).setdefault(name, self._at(way))
-            self._move_places(way, (*around, "parameters", name))
+            self._at(around).setdefault("parameters", {}).setdefault(parameter, self._at(way))
+            self._move_places(way, (*around, "parameters", str(parameter)))
         homes = self._move_home(name, way, elsewhere) if self._blank.border != "lenient" and not misplaced else set()
         self._at(around).pop(name)
         return homes
