@@ -6,7 +6,6 @@ pass, and summed up by layer and class.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from lamina.model_ref import parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.tensor_spec import Kind, TensorSpec
 
-MOST_WORKERS = 4  # beyond that the disk is the limit
 CARRIED_WHOLE = 0.1  # so near to 1 is what b holds of a's task vector, where b was trained on from a
 DEFAULT_HUB = HubOptions()
 
@@ -150,7 +148,7 @@ def diff(
             second.checkpoint,
             None if origin is None else origin.checkpoint,
             pairing.pairs,
-            workers=workers or min(os.cpu_count() or 1, MOST_WORKERS),
+            workers=workers,
             progress=progress,
         )
         return Diff(

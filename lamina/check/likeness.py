@@ -6,8 +6,6 @@ Knows nothing of layers or of what the figures mean to a user.
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -16,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lamina.check.parallel import each
 from lamina.expressions.compute import Workspace
 from lamina.kernels.interface import Extent, Stored
 from lamina.kernels.numpy_kernels import NumpyKernels
@@ -63,7 +62,7 @@ class Likeness:
     conflicting: int = 0
 
     def __add__(self, other: Likeness) -> Likeness:
-        return Likeness(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return Likeness(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     @property
     def cosine(self) -> float:
@@ -111,42 +110,24 @@ class Pair:
 
 
 def compare(
-    a: Tensors, b: Tensors, base: Tensors | None, pairs: Sequence[Pair], *, workers: int, progress: Progress
+    a: Tensors,
+    b: Tensors,
+    base: Tensors | None,
+    pairs: Sequence[Pair],
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda _name, _nbytes: None,
 ) -> dict[Pair, Likeness]:
     """The likeness of every pair, in the order given. Each worker holds three blocks, about 25 MB.
 
     `progress` is called from the workers with a tensor's name and the bytes that have been compared.
     """
-    waiting: queue.SimpleQueue[Pair] = queue.SimpleQueue()
-    for pair in pairs:
-        waiting.put(pair)
-    found: dict[Pair, Likeness] = {}
-    failures: list[BaseException] = []
 
-    def work() -> None:
+    def worker() -> Callable[[Pair], Likeness]:
         reader = _Reader(a, b, base)
-        while not failures:
-            try:
-                pair = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                found[pair] = reader.likeness(pair, progress)
-            except BaseException as failure:  # carried to the caller's thread, which raises it
-                failures.append(failure)
+        return lambda pair: reader.likeness(pair, progress)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(timeout=0.1)  # short, so that Ctrl-C is seen at once
-    except KeyboardInterrupt as stop:
-        failures.append(stop)
-    if failures:
-        raise failures[0]
-    return {pair: found[pair] for pair in pairs}
+    return each(pairs, worker, workers)
 
 
 class _Reader:

@@ -32,12 +32,10 @@ DIFF_FIELDS: Mapping[str, str] = {
     "unlike": "tensors that both have in other shapes: `name`, `a`, `b`",
     "only_a, only_b": "tensors that one alone has",
     "config": "what the two configs say differently: by name, a's value and b's",
+    "(figures)": "`cosine`; `distance`, which is ‖b - a‖ / ‖a‖; `norm_ratio`, which is ‖b‖ / ‖a‖; `tensors`, and how "
+    "many are `identical`; with a base `task_vectors`: their `cosine`, and `sign_conflict`, the share of elements moved "
+    "in opposite directions, of those that both have moved. What is not finite is null",
 }
-FIGURES = (
-    "`cosine`; `distance`, which is ‖b - a‖ / ‖a‖; `norm_ratio`, which is ‖b‖ / ‖a‖; `tensors`, and how many are "
-    "`identical`; with a base `task_vectors`: their `cosine`, and `sign_conflict`, the share of elements moved in "
-    "opposite directions, of those that both have moved"
-)
 
 SHADES = " ·░▒▓█"
 STEPS = (0.0, 0.001, 0.01, 0.1, 1.0)  # a distance above the n-th has the n-th shade; zero is blank
