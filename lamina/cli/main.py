@@ -21,6 +21,7 @@ VERBS = {
     "merge": "Merge the models of a recipe into a new folder.",
     "plan": "Show what a recipe would do, without reading a tensor.",
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
+    "diff": "Compare two models, layer by layer.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
