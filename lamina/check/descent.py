@@ -6,8 +6,9 @@ in a fine-tune or a merge are not. So a layer's origin shows in a few rows of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,24 +30,33 @@ Sample = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Kin:
-    """A layer of another model that a layer is like: the mean cosine over the layer's matrices."""
+    """A layer of another model that a layer is like: the mean cosine over the layer's matrices, and each one's.
+
+    `ratio` is the norm of the layer's sampled rows to that of the same rows there. Matrices that are zero count
+    for nothing here.
+    """
 
     model: str
     layer: int
-    cosine: float
+    cosines: Mapping[str, float]
+    ratio: float
+
+    @cached_property
+    def cosine(self) -> float:
+        return sum(self.cosines.values()) / len(self.cosines) if self.cosines else 0.0
 
 
 def origins(model: PlainModel, parents: Sequence[PlainModel]) -> list[list[Kin]]:
     """For each layer of `model` the parents' layers that it is related to, the nearest first.
 
     Reads 16 rows of every matrix. Layers without matrices in common are related to nothing. Of equal cosines the
-    earlier parent's comes first, and in it the layer at the same place, then the earlier one.
+    layer at the same place comes first, then the earlier parent's, then the earlier layer.
     """
     known = [(parent.name, layer, sample(parent, layer)) for parent in parents for layer in layers_of(parent)]
     found = []
     for layer in layers_of(model):
         own = sample(model, layer)
-        kin = [Kin(name, number, _mean_cosine(own, other)) for name, number, other in known]
+        kin = [_kin(name, number, own, other) for name, number, other in known]
         kin.sort(key=lambda each: each.layer != layer)  # sorts are stable: the earlier parent's stays first
         found.append(sorted((each for each in kin if each.cosine > RELATED), key=lambda each: -each.cosine))
     return found
@@ -71,31 +81,37 @@ def matrices(model: PlainModel, layer: int) -> Iterator[tuple[str, str]]:
             yield suffix, name
 
 
+def row_numbers(rows: int, most: int) -> list[int]:
+    """At most `most` of a matrix's rows, evenly spaced."""
+    return [rows * index // min(most, rows) for index in range(min(most, rows))]
+
+
 def rows_of(tensors: Tensors, name: str, most: int) -> Sample:
     """At most `most` rows of a tensor, evenly spaced, decoded to fp64 and laid end to end."""
     spec = tensors.specs[name]
     row = spec.shape[-1]
-    rows = spec.count // row
-    return np.concatenate(
-        [_row(tensors, name, rows * index // min(most, rows), row) for index in range(min(most, rows))]
-    )
+    return np.concatenate([read_run(tensors, name, index * row, row) for index in row_numbers(spec.count // row, most)])
 
 
-def _row(tensors: Tensors, name: str, index: int, length: int) -> Sample:
+def read_run(tensors: Tensors, name: str, start: int, count: int) -> Sample:
+    """`count` elements of a float tensor from the flat index `start` on, as fp64."""
     dtype = tensors.specs[name].dtype
-    stored: NDArray[Any] = np.empty(length, STORAGE[dtype])
-    tensors.read_into(name, index * length * dtype.bits // 8, stored.view(np.uint8).data)
-    values = np.empty(length, np.float64)
+    stored: NDArray[Any] = np.empty(count, STORAGE[dtype])
+    tensors.read_into(name, start * dtype.bits // 8, stored.view(np.uint8).data)
+    values = np.empty(count, np.float64)
     decode(Stored(stored, dtype), values)
     return values
 
 
-def _mean_cosine(own: dict[str, Sample], other: dict[str, Sample]) -> float:
-    """The mean over matrices that both have, in equal shapes; zero where there are none, or a layer is zero."""
-    pairs = [(own[key], other[key]) for key in own if key in other and own[key].shape == other[key].shape]
-    return sum(_cosine(*pair) for pair in pairs) / len(pairs) if pairs else 0.0
-
-
-def _cosine(one: Sample, other: Sample) -> float:
+def cosine(one: Sample, other: Sample) -> float:
+    """Of the angle between two runs of values; zero where one is zero or not finite."""
     norms = np.linalg.norm(one) * np.linalg.norm(other)
     return float(one @ other / norms) if norms and np.isfinite(norms) else 0.0
+
+
+def _kin(model: str, layer: int, own: Mapping[str, Sample], other: Mapping[str, Sample]) -> Kin:
+    common = [key for key in own if key in other and own[key].shape == other[key].shape and own[key].any()]
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = [sum(float(side[key] @ side[key]) for key in common) for side in (own, other)]
+        cosines = {key: cosine(own[key], other[key]) for key in common}
+    return Kin(model, layer, cosines, (lengths[0] / lengths[1]) ** 0.5 if lengths[1] else 0.0)

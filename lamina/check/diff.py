@@ -6,8 +6,8 @@ pass, and summed up by layer and class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,9 @@ from lamina.architectures.config_values import config_values
 from lamina.check.classes import NORMS, placed
 from lamina.check.descent import RELATED, SAME, layers_of, origins
 from lamina.check.likeness import Likeness, Pair, Progress, compare, total
+from lamina.check.models import opened
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError
-from lamina.model_ref import parse_model_ref
-from lamina.models.plain import PlainModel, files_of, open_model
+from lamina.models.plain import PlainModel
 from lamina.tensor_spec import Kind, TensorSpec
 
 CARRIED_WHOLE = 0.1  # so near to 1 is what b holds of a's task vector, where b was trained on from a
@@ -137,9 +136,9 @@ def diff(
     about 25 MB a worker. `on_start` is called with the number of bytes of b to compare. Raises CheckpointError
     where a model cannot be read.
     """
-    with ExitStack() as opened:
-        first, second = (opened.enter_context(_opened(each, hub)) for each in (a, b))
-        origin = None if base is None else opened.enter_context(_opened(base, hub))
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(opened(each, hub)) for each in (a, b))
+        origin = None if base is None else stack.enter_context(opened(base, hub))
         counterparts = _counterparts(first, second)
         pairing = _pairing(first, second, origin, counterparts)
         on_start(sum(second.checkpoint.specs[pair.b].nbytes for pair in pairing.pairs))
@@ -173,23 +172,6 @@ class _Pairing:
     unlike: list[tuple[str, TensorSpec, TensorSpec]] = field(default_factory=list)
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def _opened(source: str | Path, hub: HubOptions) -> Iterator[PlainModel]:
-    """A model with all its files here, for as long as it is compared."""
-    try:
-        ref = parse_model_ref(str(source))
-    except ValueError as error:
-        raise CheckpointError(f"{error}.") from error
-    if ref.adapters:
-        raise CheckpointError(f"`{source}` names an adapter, which is compared once it is merged: `lamina merge`.")
-    model = open_model(str(source), files_of(ref, Path(), hub))
-    try:
-        model.checkpoint.fetch(model.checkpoint.specs)
-        yield model
-    finally:
-        model.checkpoint.close()
 
 
 def _counterparts(a: PlainModel, b: PlainModel) -> tuple[int | None, ...]:

@@ -33,8 +33,8 @@ DIFF_FIELDS: Mapping[str, str] = {
     "only_a, only_b": "tensors that one alone has",
     "config": "what the two configs say differently: by name, a's value and b's",
     "(figures)": "`cosine`; `distance`, which is ‖b - a‖ / ‖a‖; `norm_ratio`, which is ‖b‖ / ‖a‖; `tensors`, and how "
-    "many are `identical`; with a base `task_vectors`: their `cosine`, and `sign_conflict`, the share of elements moved "
-    "in opposite directions, of those that both have moved. What is not finite is null",
+    "many are `identical`; with a base `task_vectors`: their `cosine`, and `sign_conflict`, the share of elements that "
+    "went opposite ways, of those that both have moved. What is not finite is null",
 }
 
 SHADES = " ·░▒▓█"

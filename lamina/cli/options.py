@@ -15,7 +15,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.sizes import Size
 from lamina.recipe.load import RecipeLike
 
-Command = Callable[..., None]
+Command = Callable[..., object]
 
 
 def recipe_options(command: Command) -> Command:
