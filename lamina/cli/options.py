@@ -26,6 +26,7 @@ def recipe_options(command: Command) -> Command:
         set_values: tuple[str, ...],
         border: str,
         seed: int,
+        assume_per_layer: tuple[str, ...],
         cache_dir: Path | None,
         token: str | None,
         offline: bool,
@@ -33,7 +34,13 @@ def recipe_options(command: Command) -> Command:
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
-        options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
+        options |= {
+            "assume_per_layer": assume_per_layer,
+            "cache_dir": cache_dir,
+            "token": token,
+            "offline": offline,
+            "revision": revision,
+        }
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     for decorate in reversed(_RECIPE_OPTIONS):
@@ -73,6 +80,8 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
+    click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
+                 help="A list in config.json that Lamina does not know and whose values go with the layers."),
     click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
                  help="Where models of the Hub are kept.  [default: the Hub's cache]"),
     click.option("--token", metavar="TOKEN",
