@@ -293,7 +293,9 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
                 yield Dropped(model.name, name, "it predicts further tokens behind the last layer, which has moved")
             elif architecture.tied and name == architecture.head:
                 yield Dropped(model.name, name, "the embedding stands for it (tied)")
-            elif name in made:
+            elif name == architecture.head and jobs.tied:
+                yield Dropped(model.name, name, "the embedding stands for it in the result (tied)")
+            elif name in made or name == architecture.head:
                 yield Dropped(model.name, name, "this end is taken from another model")
             else:
                 message = (
