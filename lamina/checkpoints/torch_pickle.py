@@ -114,9 +114,7 @@ class _Archive:
         self._starts: dict[str, int] = {}
         pickles = [name for name in self._records if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError(
-                f"it is a zip archive that holds {len(pickles)} of the file `data.pkl` that torch.save writes"
-            )
+            raise ValueError(f"it is a zip archive with {len(pickles)} files `data.pkl`; torch.save writes one")
         self._folder = pickles[0].removesuffix("data.pkl")
         if any(name.startswith(self._folder + "code/") for name in self._records):
             raise ValueError(
