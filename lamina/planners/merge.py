@@ -216,8 +216,6 @@ def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[M
             meant = nearest(ref.path, ("union", "base")) if way[0] in ("tokenizer", "tokenizer_source") else None
             hint = f" Did you mean `{meant}`?" if meant else ""
             findings.fault("model", f"{error}{hint}", way, meant or "")
-        except (OSError, RuntimeError) as error:  # a name that no file system takes, `~` of an unknown user
-            findings.fault("model", f"`{ref}` cannot be looked for: {error}.", way)
     return models
 
 
