@@ -268,6 +268,8 @@ WHAT_IT_DOES_NOT_SHOW = """\
   of a table is too good: it was looked for. A tuned row is free of that as far as its own parameters go, as they were
   chosen on other questions; the choice among methods is not.
 - **Equal effort.** Methods have grids of unequal size, and some have nothing to tune.
+- **What thinning out does.** `density` is 1 by default, and often best here: then dare, della and breadcrumbs drop
+  next to nothing, and give what task_arithmetic and ties give.
 - **`max`.** It is hardly learnt: guessing one of the two numbers gives 50%. It stands here as a third parent that
   brings little, which is what third parents often do.
 - **What else a model can do.** Language, other skills and the depth of large models are not looked at.

@@ -30,10 +30,12 @@ def recipe_options(command: Command) -> Command:
         token: str | None,
         offline: bool,
         revision: str | None,
+        allow_own_code: bool,
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
         options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
+        options["allow_own_code"] = allow_own_code
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     for decorate in reversed(_RECIPE_OPTIONS):
@@ -80,6 +82,8 @@ _RECIPE_OPTIONS = [
     click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
     click.option("--revision", metavar="REV",
                  help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
+    click.option("--allow-own-code", is_flag=True,
+                 help="Run the merge method that a recipe brings which came with a model."),
 ]  # fmt: skip
 
 workers_option = click.option(
@@ -87,7 +91,9 @@ workers_option = click.option(
     help="Threads that compute.  [default: the machine's cores]",
 )  # fmt: skip
 memory_option = click.option(
-    "--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory."
+    "--memory",
+    type=Size(),
+    help="Bound of the whole process's memory.  [default: 200MB, or 600MB where a method needs torch]",
 )
 shard_size_option = click.option(
     "--shard-size", "--out-shard-size", cls=_Aliased, type=Size(zero_is_unlimited=True), default="5GB",
