@@ -92,6 +92,8 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
+    click.option("--allow-own-code", is_flag=True,
+                 help="Run the merge method that a recipe brings which came with a model."),
 ]  # fmt: skip
 
 _HUB_OPTIONS = [
@@ -102,8 +104,6 @@ _HUB_OPTIONS = [
     click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
     click.option("--revision", metavar="REV",
                  help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
-    click.option("--allow-own-code", is_flag=True,
-                 help="Run the merge method that a recipe brings which came with a model."),
 ]  # fmt: skip
 
 workers_option = click.option(
