@@ -10,7 +10,7 @@ from lamina.merge_methods.parameters import Parameter, Value
 from lamina.recipe.mending import END, Move, Put, Remove, Rewrite, Step
 from lamina.recipe.recipe import Recipe
 from lamina.recipe.schema import InputModel, RecipeSchema, SliceSource
-from lamina.recipe.settings import Setting, as_data
+from lamina.recipe.settings import Conditional, Setting, as_data
 from lamina.recipe.slices import Depth, Slice, Source, source_as_data
 from lamina.recipe.text import Way
 
@@ -50,31 +50,39 @@ def without_modules(schema: RecipeSchema, given: Sequence[str]) -> list[Step]:
     return [Move(("modules", name, key), (key,))]
 
 
-def missing_form(parameter: Parameter, settings: Sequence[Setting]) -> str:
-    """For a parameter without a value: how it is given, or that none of its filters matched."""
-    if any(settings):
-        return "no filter of it matches; `{value: ...}` as the last condition holds for all others"
-    return f"`parameters: {{{parameter.name}: {usual_value(parameter):g}}}`, for instance"
-
-
-def missing_steps(parameter: Parameter, who: Way, found: Sequence[tuple[Setting, Way]]) -> list[Step]:
-    """A value for a parameter that has none, or for what none of its filters matches."""
+def missing_value(
+    recipe: Recipe, parameter: Parameter, tensor: str, who: Way, entry: Slice, found: Sequence[tuple[Setting, Way]]
+) -> tuple[str, list[Step]]:
+    """For a parameter without a value: how it is given, or that none of its filters matched, and the steps of it."""
+    usual = 1 if parameter.meaning.per_model else 0.5  # models count alike, t is half-way
+    given = [(source, number) for source in entry.sources if (number := _plain_number(source, parameter)) is not None]
+    beside, value = given[0] if given else (None, usual)
     if who == ("base_model",):
-        return [Remove(who)]
-    if not found:
-        stands = ("parameters",) if not parameter.meaning.per_model else (*who, "parameters")
-        return [Put((*stands, parameter.name), usual_value(parameter))]
-    setting, way = found[-1]
-    written = as_data(setting)
-    rules = written if isinstance(written, list) else [written]
-    place = (*way, "parameters", parameter.name)
-    last = {"value": usual_value(parameter)}
-    return [Put((*place, END), last) if len(setting) > 1 else Put(place, [*rules, last])]
+        form = "`base_model` is not listed and joins, as in MergeKit: list it with its own, or leave it out"
+        return f": {form}.", [Remove(who)]
+    if found:
+        setting, way = found[-1]
+        written, place, last = as_data(setting), (*way, "parameters", parameter.name), {"value": value}
+        rules = written if isinstance(written, list) else [written]
+        step = Put((*place, END), last) if len(setting) > 1 else Put(place, [*rules, last])
+        form = f" for {tensor}: no filter of it matches; `{{value: ...}}` as the last condition holds for all others."
+        return form, [step]
+    stands = (*who, "parameters") if parameter.meaning.per_model else ("parameters",)
+    if parameter.meaning.per_model and recipe.says((*who, parameter.name)):
+        form = ": it stands beside `model`, where it has no effect, and belongs under `parameters`."
+        return form, [Move((*who, parameter.name), (*stands, parameter.name))]
+    form = f"`parameters: {{{parameter.name}: {value:g}}}`"
+    return f": {form}, {'' if beside is None or value == usual else f'as `{beside.ref}` has it, '}for instance.", [
+        Put((*stands, parameter.name), value)
+    ]
 
 
-def usual_value(parameter: Parameter) -> float:
-    """A value that a parameter without default takes: models count alike, and t is half-way."""
-    return 1 if parameter.meaning.per_model else 0.5
+def _plain_number(source: Source, parameter: Parameter) -> float | None:
+    """A source's value for a parameter, where it is one positive number for every tensor and layer."""
+    match source.parameters.get(parameter.name, ()):
+        case (Conditional(None, (int() | float() as value,)),) if not isinstance(value, bool) and value > 0:
+            return value
+    return None
 
 
 def inputs_advice(recipe: Recipe, method: MergeMethod, entry: Slice, most: int | None) -> tuple[str, list[Step]]:
@@ -128,23 +136,41 @@ def models_as_slices(recipe: Recipe, entry: Slice, depth: Depth) -> list[Step]:
     return [Rewrite(("models",), "slices", [{"sources": sources}])]
 
 
-def base_steps(entry: Slice, count: int) -> list[Step]:
-    """A base where none is named; its layers where they are not there; the first of them where they are twice."""
+def base_advice(entry: Slice, method: MergeMethod, count: int) -> tuple[str, list[Step]]:
+    """For a base that is not named; whose layers are not there; or are there `count` times. With the steps."""
     first = entry.sources[0]
+    if entry.base is None and method.base == "first":
+        return f"{method.name} starts at a base: name it, as `base_model: {first.ref}`.", [
+            Put(("base_model",), str(first.ref))
+        ]
     if entry.base is None:
-        return [Put(("base_model",), str(first.ref))]
+        made = f"`{first.ref}` was" if len(entry.sources) == 1 else "the others were"
+        message = f"{method.name} adds differences to a base: name the model that {made} made from"
+        bare = [source for source in entry.sources if not source.parameters]
+        if len(bare) == 1 and len(entry.sources) > 1:  # all others have weights
+            return f"{message}, as `base_model: {bare[0].ref}`.", [Put(("base_model",), str(bare[0].ref))]
+        return f"{message}, as `base_model: org/name`.", []
     if count == 0:
-        return [Put((*entry.way, "sources", END), source_as_data(Source(entry.base, first.start, first.stop, {}, ())))]
+        step = Put((*entry.way, "sources", END), source_as_data(Source(entry.base, first.start, first.stop, {}, ())))
+        return f"{method.name} needs its base among the sources: add layers of `{entry.base}`.", [step]
     again = [source for source in entry.sources if source.ref == entry.base][1:]
-    return [Remove(source.way) for source in again]
+    message = f"{method.name} needs its base once, and `{entry.base}` stands here {count} times; keep one."
+    return message, [Remove(source.way) for source in again]
 
 
-def defined_steps(entry: Slice, values: Mapping[str, Value | tuple[Value, ...]]) -> tuple[str, list[Step]]:
-    """For weights that sum to zero: what gives them a sum, or does without."""
-    weights, first = values.get("weight"), entry.sources[0].way
-    if not isinstance(weights, tuple) or first[-1:] == ("base_model",):
-        return "", []
+def weights_advice(entry: Slice, values: Mapping[str, Value | tuple[Value, ...]]) -> tuple[str, Way, list[Step]]:
+    """For weights that sum to zero: what gives them a sum, or does without; and the weight that it is about."""
+    weights, last = values.get("weight"), entry.sources[-1]
+    if not isinstance(weights, tuple):
+        return "", entry.way, []
     if any(weights):
-        return " `normalize: false` adds them up as they are.", [Put(("parameters", "normalize"), False)]
-    place = (*first, "weight") if first[0] == "stack" else (*first, "parameters", "weight")
-    return " Give one of them a weight there.", [Put(place, 1)]
+        return " `normalize: false` adds them up as they are.", entry.way, [Put(("parameters", "normalize"), False)]
+    place = (*last.way, "weight") if last.way[0] == "stack" else (*last.way, "parameters", "weight")
+    given = [source.parameters.get("weight", ()) for source in entry.sources]
+    match given[-1]:
+        case (Conditional(None, gradient),) if len(given) == 2 and given[0] == given[1]:
+            other = [int(value) if float(value).is_integer() else float(value) for value in map(float, gradient)][::-1]
+            if all(float(one) + two > 0 for one, two in zip(gradient, other, strict=True)):
+                message = f" From one model to the other, the second rises where the first falls: `{other}`."
+                return message, place, [Put(place, other)]
+    return " Give one of them a weight there.", place, [Put(place, 1)]

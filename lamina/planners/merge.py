@@ -221,8 +221,8 @@ def _method(recipe: Recipe, findings: Findings, own_code: bool) -> MergeMethod |
         return METHODS[near] if near else None
     if schema.stack is not None and name not in ("linear", "slerp", "passthrough"):
         message = (
-            "the entries of a `stack` are blended by linear or slerp, or with nothing to blend by passthrough, not by "
-            f"{name}."
+            f"the entries of a `stack` are blended by linear or slerp, not by {name}. Where nothing crosses, linear "
+            "copies them, as passthrough does."
         )
         findings.fault("stack-method", message, ("merge_method",), "linear", [Put(("merge_method",), "linear")])
         return METHODS["linear"]  # stands in, so that the rest can be looked at

@@ -166,7 +166,7 @@ def _as_valid(parameter: Parameter, value: Scalar) -> Scalar:
     tries: list[Scalar] = [value, _number_meant(value)]
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
         tries += [value / 100] * (meaning.maximum == 1 and value >= 10)
-        tries += [int(value), -value, min(max(value, meaning.minimum), meaning.maximum)]
+        tries += [-value, int(value), min(max(value, meaning.minimum), meaning.maximum)]
     for each in [*tries, usual]:
         try:
             parameter.coerce(each)

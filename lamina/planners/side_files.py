@@ -47,7 +47,11 @@ def check_one_family(request: Request, findings: Findings) -> None:
                     if findings.unlike_models and _have_equal_shapes(request.models[source.ref], request.donor):
                         findings.notice("unlike-models", f"{what}; they are merged as asked.")
                     else:
-                        findings.fault("unlike-models", f"{what}: their layers do not fit into one model.", source.way)
+                        message = (
+                            f"{what}: their layers do not fit into one model. Leave one of them out, or take a model "
+                            "of the other's family, trained from the same base."
+                        )
+                        findings.fault("unlike-models", message, source.way)
             _check_tensors(request, source, findings)
 
 

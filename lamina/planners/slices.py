@@ -17,7 +17,7 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
-from lamina.planners.advice import base_steps, defined_steps, inputs_advice, missing_form, missing_steps
+from lamina.planners.advice import base_advice, inputs_advice, missing_value, weights_advice
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
@@ -208,10 +208,10 @@ class _Maker:
             for index, source in enumerate(sources)
             if isinstance(given := values[parameter], tuple) and valid[index] != given[index]
         ]
-        advice = ""
+        advice, way = "", place.entry.way
         if not error.valid and "sum" in str(error):
-            advice, steps = defined_steps(place.entry, values)
-        self._findings.fault("undefined", f"{name}: {error}.{advice}", place.entry.way, steps=steps)
+            advice, way, steps = weights_advice(place.entry, values)
+        self._findings.fault("undefined", f"{name}: {error}.{advice}", way, steps=steps)
 
     def _drawn_as(self, name: str, place: _Place) -> str:
         """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
@@ -274,15 +274,16 @@ class _Maker:
         if method.base == "required" or (method.base == "optional" and entry.base is not None):
             found = self._bases(entry)
             if len(found) != 1:
-                steps = base_steps(entry, len(found))
-                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way, steps=steps)
+                message, steps = base_advice(entry, method, len(found))
+                self._findings.fault("base", message, entry.way, steps=steps)
                 return None
             base = found[0]
             positions.remove(base)
         elif method.base == "first" and len(positions) > 1:
             found = self._bases(entry)
             if not found:
-                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way, steps=base_steps(entry, 0))
+                message, steps = base_advice(entry, method, 0)
+                self._findings.fault("base", message, entry.way, steps=steps)
                 return None
             positions.remove(found[0])
             positions.insert(0, found[0])
@@ -300,14 +301,6 @@ class _Maker:
 
     def _bases(self, entry: Slice) -> list[int]:
         return [position for position, source in enumerate(entry.sources) if source.ref == entry.base]
-
-    def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
-        if entry.base is None:
-            needs = "starts at a base" if method.base == "first" else "adds differences to a base"
-            return f"{method.name} {needs}: name it, as `base_model: {entry.sources[0].ref}`."
-        if count == 0:
-            return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
-        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times; keep one."
 
     def _values(
         self, name: str, sources: list[tuple[Source, str]], place: _Place, trace: Trace | None
@@ -359,13 +352,9 @@ class _Maker:
         if parameter.default is None:
             who = source.way if source is not None else place.entry.way
             of = f" of `{source.ref}`" if source is not None else ""
-            form = missing_form(parameter, [setting for setting, _ in settings])
-            message = f"{place.method.name} needs `{parameter.name}`{of} for {tensor}: {form}."
-            if who == ("base_model",):
-                message += (
-                    " `base_model` is not listed and joins, as in MergeKit: list it with its own, or leave it out."
-                )
-            self._findings.fault("missing-parameter", message, who, steps=missing_steps(parameter, who, settings))
+            form, steps = missing_value(self._request.recipe, parameter, tensor, who, place.entry, settings)
+            message = f"{place.method.name} needs `{parameter.name}`{of}{form}"
+            self._findings.fault("missing-parameter", message, who, steps=steps)
         return parameter.default
 
 

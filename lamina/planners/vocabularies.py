@@ -186,7 +186,7 @@ def _tell_of_malformed(
 def _sizes_in_words(pair: _Pair) -> str:
     if pair.difference.equal:
         same = f" Their {len(pair.ours)} tokens are the same, the rows beyond are padding."
-        return same if pair.ours else " Neither has tokenizer files that say what they stand for."
+        return same if pair.ours else " Neither has tokenizer files from which to tell which token a row belongs to."
     return f" What differs: {pair.words}."
 
 

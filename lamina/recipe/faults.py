@@ -45,6 +45,11 @@ from lamina.recipe.schema import UNTOLD, RecipeSchema, SliceSource, range_in_wor
 from lamina.recipe.text import KEY, Document, Way
 
 MOST_ROUNDS = 50
+_END = "names the model whose %s the result takes, and left out it comes with the layers"
+_ROLES = {
+    "embed": _END % "embedding", "norm": _END % "final norm", "head": _END % "head",
+    "tokenizer_source": "is `base`, `union`, or a model whose tokenizer the result takes",
+}  # fmt: skip
 
 
 class Draft:
@@ -103,6 +108,11 @@ class Draft:
         for detail in details:
             way = tuple(detail["loc"])
             if detail["type"] == "extra_forbidden" or way in renamed:
+                continue
+            if (
+                way[0] == "modules" and len(way) > 1
+            ):  # the planner tells that `modules` is not merged, whatever it holds
+                self._content["modules"] = {}
                 continue
             self._problems.append(self._wrong(detail, way))
             if self._takes_untold_layers(detail, way):
@@ -164,8 +174,11 @@ class Draft:
             elif isinstance(inside, dict) and parameter not in inside:
                 steps = (Move(way, (*around, "parameters", parameter)),)
         elif elsewhere:
-            message += f" It belongs {elsewhere[0]}; valid here: {', '.join(keys_at(around))}."
             steps = self._steps_home(name, way, elsewhere)
+            form = next((step.name for step in steps if isinstance(step, Rename | Rewrite)), "")
+            home = f"`models` takes whole models; layers of them go into a `{form}`" if form == "stack" else ""
+            home = f"`models` takes whole models; layers of them go into `{form}`" if form == "slices" else home
+            message += f" {home or f'It belongs {elsewhere[0]}'}; valid here: {', '.join(keys_at(around))}."
         else:
             near = nearest(name, [key for level in LEVELS for key in level.model_fields])
             message += f" Did you mean `{near}`, which belongs elsewhere?" if near else " It has no effect."
@@ -250,7 +263,7 @@ class Draft:
             message = f"`{name}` cannot be `{detail['input']}`.{hint}"
             return self._problem("wrong-value", message, way, meant or "", steps)
         if kind == "value_error":
-            message = str(detail["msg"]).removeprefix("Value error, ")
+            message = _role_of(way, str(detail["msg"]).removeprefix("Value error, "))
             hinted = re.search(r"[Dd]id you mean `(.+?)`", message)
             end = "" if message.endswith("?") else "."
             steps = self._value_steps(detail, way)
@@ -270,7 +283,10 @@ class Draft:
         hint = f" Did you mean `{meant}` without quotes?" if meant else ""
         message = f"`{key}` takes {expected}, and this is {shown}{form}.{hint}"
         if key == "at" and not meant:
-            message += " Left out, the entry starts after the one above it."
+            message += (
+                " It is the layer of the result at which the entry starts, counted from 0 at the bottom, never from "
+                "the end. Left out, the entry starts after the one above it."
+            )
         return self._problem("wrong-value", message, way, meant, form_steps(kind, key, given, way))
 
     def _value_steps(self, detail: ErrorDetails, way: Way) -> Sequence[Step]:
@@ -373,3 +389,10 @@ class Draft:
             self._places[new + way[len(old) :]] = self._places[way]
             if way in self._origins:
                 self._origins[new + way[len(old) :]] = self._origins[way]
+
+
+def _role_of(way: Way, message: str) -> str:
+    """The letter for what is no model, with what the key names a model for."""
+    if message.startswith("a model is ") and way[0] in _ROLES:
+        return f"`{way[0]}` {_ROLES[str(way[0])]}; {message}"
+    return message

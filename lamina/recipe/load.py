@@ -15,7 +15,7 @@ from lamina.recipe.mending import Put, changes_of
 from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
 from lamina.recipe.recipe import line_of
-from lamina.recipe.schema import RecipeSchema
+from lamina.recipe.schema import VALUES, RecipeSchema
 from lamina.recipe.text import Document, Way, parse_way, read_yaml, with_values
 
 CARRIED_RECIPES = ("lamina.yml", "mergekit_config.yml")  # what a published merge keeps its recipe as
@@ -66,7 +66,10 @@ def _no_mapping(document: Document, text: str, file: str) -> Problem:
     message = "a recipe is a mapping, at least `models: [{model: org/name}]` and `merge_method: passthrough`."
     entries, steps = document.content, []
     if isinstance(entries, list) and entries and all(isinstance(entry, dict) and "model" in entry for entry in entries):
-        message = "a recipe is a mapping: this list stands under `models`, and `merge_method` beside it."
+        message = (
+            "a recipe is a mapping: this list stands under `models`, and beside it `merge_method`, the way in which "
+            "they are merged: `linear` with equal weights, for instance."
+        )
         weighted = [{**entry, "parameters": {"weight": 1} | (entry.get("parameters") or {})} for entry in entries]
         steps = [Put((), {"models": weighted, "merge_method": "linear"})]
     return Problem("yaml", message, 1, 1, file, excerpt=line_of(text, 1), changes=changes_of(text, steps))
@@ -90,7 +93,8 @@ def _overrides(set_values: Sequence[str]) -> dict[Way, str]:
         name, equals, _ = written.partition("=")
         try:
             if not equals:
-                raise ValueError(f"`{written}` sets nothing; the form is `--set {written}=VALUE`.")
+                valid = f", VALUE one of {', '.join(VALUES[written])}" if written in VALUES else ""
+                raise ValueError(f"`{written}` sets nothing; the form is `--set {written}=VALUE`{valid}.")
             found[parse_way(name)] = written
         except ValueError as error:
             problems.append(Problem("set", str(error), file="--set"))

@@ -148,7 +148,7 @@ def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
             return [Edit(key.start_mark.index, _end(key), flow(name))]
         case Rewrite(way, name, value):
             key, node = _pair(root, way)
-            written = _written(key.start_mark.column, f"{flow(name)}:", value)
+            written = _written(key.start_mark.column, f"{flow(name)}:", value, in_block=not _is_inline(node))
             return [Edit(key.start_mark.index, max(_end(node), _end(key) + 1), written)]
         case Move(way, to):
             _, node = _pair(root, way)
@@ -212,7 +212,7 @@ def _put(text: str, root: yaml.Node, way: Way, value: Any) -> Edit:
 
 def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any) -> Edit:
     if not way:
-        return Edit(0, len(text), "\n".join(_lines(value, 0)))
+        return Edit(0, len(text), "\n".join(_lines(value, 0, in_block=not _is_inline(node))))
     start, end = node.start_mark.index, _end(node)
     if isinstance(way[-1], str) and start < _end(_pair(root, way)[0]):
         raise _NoPlace  # an alias: what it stands for is meant elsewhere too
@@ -220,8 +220,10 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
         return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
         key, _ = _pair(root, way)
-        return Edit(_end(key), max(end, _end(key) + 1), _written(key.start_mark.column, ":", value))
-    return Edit(start, end, ("\n" + " " * node.start_mark.column).join(_lines(value, node.start_mark.column)))
+        written = _written(key.start_mark.column, ":", value, in_block=not _is_inline(node))
+        return Edit(_end(key), max(end, _end(key) + 1), written)
+    lines = _lines(value, node.start_mark.column, in_block=not _is_inline(node))
+    return Edit(start, end, ("\n" + " " * node.start_mark.column).join(lines))
 
 
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
@@ -315,30 +317,36 @@ def _content(node: yaml.Node) -> Any:
     return yaml.constructor.SafeConstructor().construct_document(node)
 
 
-def _written(column: int, key: str, value: Any) -> str:
-    """A key, with its colon, and its value below or behind it."""
+def _written(column: int, key: str, value: Any, *, in_block: bool = False) -> str:
+    """A key, with its colon, and its value below or behind it; below it if that `in_block` is more than an entry."""
     inline = flow(value)
-    if column + len(key) + len(inline) < WIDTH or not isinstance(value, dict | list):
+    fits = column + len(key) + len(inline) < WIDTH and not (in_block and _holds_entries(value))
+    if fits or not isinstance(value, dict | list):
         return f"{key} {inline}"
     inside = " " * (column + 2)
-    return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2))
+    return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2, in_block=in_block))
 
 
-def _lines(value: Any, column: int) -> list[str]:
-    """A value in block style, whatever fits into a line in one."""
-    if not isinstance(value, dict | list) or not value or 0 < column < WIDTH - len(flow(value)):
+def _lines(value: Any, column: int, *, in_block: bool = False) -> list[str]:
+    """A value in block style, whatever fits into a line in one; `in_block` not what has entries of its own."""
+    fits = 0 < column < WIDTH - len(flow(value)) and not (in_block and _holds_entries(value))
+    if not isinstance(value, dict | list) or not value or fits:
         return [flow(value)]
     if isinstance(value, dict):
-        return [
-            line
-            for key, each in value.items()
-            for line in _written(column, f"{flow(key)}:", each).replace("\n" + " " * column, "\n").split("\n")
-        ]
+        written = [_written(column, f"{flow(key)}:", each, in_block=in_block) for key, each in value.items()]
+        return [line for each in written for line in each.replace("\n" + " " * column, "\n").split("\n")]
     found = []
     for each in value:
-        first, *rest = _lines(each, column + 2)
+        first, *rest = _lines(each, column + 2, in_block=in_block)
         found += [f"- {first}", *(f"  {line}" for line in rest)]
     return found
+
+
+def _holds_entries(value: Any) -> bool:
+    """True for a list of models, and what has one in it: a tidy recipe has a line for each."""
+    if isinstance(value, list):
+        return any(isinstance(each, dict) and ("model" in each or _holds_entries(each)) for each in value)
+    return isinstance(value, dict) and any(map(_holds_entries, value.values()))
 
 
 def flow(value: Any) -> str:

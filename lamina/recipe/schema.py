@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -254,6 +255,14 @@ def _tokenizer(raw: Any) -> Any:
     return raw
 
 
+Overlap = Literal["cut", "average", "ramp"]
+GradientEnds = Literal["first", "own"]
+VALUES: Mapping[str, Sequence[str]] = {  # of keys at the top level that take one of few words
+    "dtype": tuple(FLOAT_DTYPES), "out_dtype": tuple(FLOAT_DTYPES),
+    "overlap": get_args(Overlap), "gradient_ends": get_args(GradientEnds),
+}  # fmt: skip
+
+
 class RecipeSchema(_Level):
     """The top level of a recipe."""
 
@@ -266,8 +275,8 @@ class RecipeSchema(_Level):
     parameters: Parameters = {}
     dtype: StorageDType | None = None
     out_dtype: StorageDType | None = None
-    overlap: Literal["cut", "average", "ramp"] | None = None
-    gradient_ends: Literal["first", "own"] | None = None
+    overlap: Overlap | None = None
+    gradient_ends: GradientEnds | None = None
     embed: End | None = None
     norm: End | None = None
     head: End | None = None

@@ -132,8 +132,11 @@ def _values(raw: object) -> tuple[Scalar, ...]:
     if not all(isinstance(value, bool | int | float | str) for value in values):
         message = f"a parameter is a value, a list of values (a gradient), or conditions: {_FORM}"
         inner = next((list(value) for value in values if isinstance(value, list | tuple)), [])
-        steps = [Put((), inner)] if inner and all(isinstance(part, bool | int | float | str) for part in inner) else []
-        raise Misformed(message, *steps)
+        if not inner or not all(isinstance(part, bool | int | float | str) for part in inner):
+            raise Misformed(message)
+        message += "; here a list stands inside a list, and a gradient is one list"
+        message += f": the first of these {len(values)}, say" if len(values) > 1 else ""
+        raise Misformed(message, Put((), inner))
     return tuple(map(_number, values))
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from lamina.errors import Problem
-from lamina.recipe.mending import Put, Remove, Step, changes_of
+from lamina.errors import Change, Problem
+from lamina.recipe.mending import Edit, Put, Remove, Step, changed_lines, changes_of
 from lamina.recipe.mending import Way as Way
 from lamina.recipe.syntax import syntax_problem
 
@@ -161,7 +161,10 @@ class _Reader:
             raise _TooMuch
         if id(node) in self._open:
             named = next((part for part in reversed(way) if isinstance(part, str)), "this")
-            message = f"`{named}` repeats an anchor that it stands in itself, without end: write its value out."
+            message = (
+                f"`{named}` repeats an anchor that it stands in itself, without end: leave it out, or write out what "
+                "it should say."
+            )
             place = next(
                 (self.places[key] for end in range(len(way), 0, -1) if (key := (*way[:end], KEY)) in self.places),
                 (1, 1),
@@ -198,7 +201,15 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 word = next((part.value for part in key_node.value if isinstance(part, yaml.ScalarNode)), "key")
-                self._fault("yaml", f"a key is a word, not a list or mapping: `{word}: ...`.", key_node)
+                changes = self._with_word(node, key_node, value_node, word)
+                message = f"a key is a word, not a list or mapping: `{word}: ...`."
+                if word in written:
+                    message += f" Beside it stands `{word}`, which is kept."
+                self.problems.append(Problem("yaml", message, *_place(key_node), self._file, changes=changes))
+                if word in written:
+                    continue
+                self.places[(*way, word, KEY)] = _place(key_node)
+                result[word] = self.value(value_node, (*way, word))  # so that its absence is no second fault
                 continue
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
@@ -208,6 +219,24 @@ class _Reader:
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
+
+    def _with_word(self, around: yaml.MappingNode, key: yaml.Node, value: yaml.Node, word: str) -> tuple[Change, ...]:
+        """The lines with a word for a key; without the pair where the word has a value beside it."""
+        start, end = key.start_mark.index, key.end_mark.index
+        marked = self._text.rfind("\n", 0, start) + 1
+        if is_long := re.fullmatch(r"\s*\?\s+", self._text[marked:start]):  # `? key`, and `: value` in the next line
+            start = marked + is_long[0].index("?")
+        if word in [each.value for each, _ in around.value if isinstance(each, yaml.ScalarNode)]:
+            if around.flow_style:
+                return ()
+            last = self._text.find("\n", value.end_mark.index)
+            return changed_lines(self._text, [Edit(start, last + 1 if last >= 0 else len(self._text), "")])
+        between = self._text[end : value.start_mark.index]
+        if not is_long or (isinstance(value, yaml.CollectionNode) and not value.flow_style):
+            return changed_lines(self._text, [Edit(start, end, word)]) if not is_long else ()
+        if not re.fullmatch(r"\s*:\s+", between):
+            return ()
+        return changed_lines(self._text, [Edit(start, value.start_mark.index, f"{word}: ")])
 
     def _scalar(self, node: yaml.ScalarNode, way: Way) -> Any:
         text, tag = node.value, node.tag.rpartition(":")[2]

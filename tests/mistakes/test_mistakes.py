@@ -49,3 +49,41 @@ def test_slices_that_do_not_cross_are_told_of_both_forms_with_the_numbers_of_the
     assert "{model: eight, layer_range: [4, 6], parameters: {weight: [1, 0]}}" in text
     assert "{model: eight, layer_range: [2, 4], parameters: {weight: [0, 1]}}" in text
     assert "{model: eight, layers: 2-7, at: 4}" in text
+
+
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [
+        ("lenient: the weight beside the model counts for nothing",
+         "     2 +   - {model: a, parameters: {weight: 0.5}}"),
+        ("a gradient that passes through zero together",
+         "     4 +       - {model: b, layer_range: [0, 4], parameters: {weight: [0, 1]}}"),
+        ("a negative density", "     1 + models: [{model: b, parameters: {weight: 1, density: 0.5}}]"),
+        ("passthrough with two sources", "     4 +   - sources:"),
+        ("a list", "     2 +   - {model: a, parameters: {weight: 1}}"),
+        ("one model has no weight", "     5 +     parameters: {weight: 0.5}"),
+        ("ties without a base, of models of which one has no weight", "     3 + base_model: a"),
+        ("a key in the long form, of a list", "     1 + models: [{model: a}]"),
+    ],
+)  # fmt: skip
+def test_the_lines_to_write_are_what_was_most_likely_meant(world: Path, title: str, line: str) -> None:
+    mistake = next(mistake for mistake in MISTAKES if mistake.title == title)
+    assert line in str(letters(mistake, world)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("set without a value", "VALUE one of bfloat16, float16"),
+        ("no base", "the model that `b` was made from, as `base_model: org/name`"),
+        ("another activation", "Leave one of them out"),
+        ("layer_range stands in an entry of models", "layers of them go into a `stack`"),
+        ("an end that is a number", "`norm` names the model whose final norm the result takes, and left out"),
+        ("a gradient within a gradient", "a gradient is one list"),
+        ("set a wrong place, and a mistake in the file", "never from the end"),
+        ("an anchor that holds itself", "leave it out, or write out"),
+    ],
+)
+def test_a_letter_tells_the_way_out(world: Path, title: str, words: str) -> None:
+    mistake = next(mistake for mistake in MISTAKES if mistake.title == title)
+    assert words in str(letters(mistake, world))

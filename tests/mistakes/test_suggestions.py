@@ -23,7 +23,7 @@ NO_ONE_THING = {
     "a module with nothing in it", "nothing to merge", "one word", "an empty file",
     "a model of another width", "a model of another width on top", "another activation", "another number of heads",
     "a bias in one of them", "model_stock with one model",
-    "several recipes", "an anchor that is not there", "a key that is a list",
+    "several recipes", "an anchor that is not there", "no base", "ties without a base",
 }  # fmt: skip
 
 

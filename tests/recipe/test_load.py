@@ -162,7 +162,7 @@ def test_a_key_may_stand_in_two_mappings() -> None:
     ("text", "words"),
     [
         ("merge_methud: linear", "Did you mean `merge_method`?"),
-        ("models: [{model: a, layer_range: [0, 1]}]", "belongs in an entry of `sources`"),
+        ("models: [{model: a, layer_range: [0, 1]}]", "layers of them go into `slices`"),
         ("models: [{model: a, weight: 1}]", "belongs under `parameters`: `parameters: {weight: 1}`"),
         ("dtype: bfloat17", "did you mean `bfloat16`"),
         ("overlap: avrage", "did you mean `average`"),
