@@ -72,7 +72,10 @@ EXPECTED = {
 def value_meant(detail: ErrorDetails) -> Any:
     """What a letter takes a value for, None where it does not know."""
     hinted = re.search(r"[Dd]id you mean `(.+?)`", str(detail["msg"])) if detail["type"] == "value_error" else None
-    return yaml.safe_load(hinted[1]) if hinted else None
+    try:
+        return yaml.safe_load(hinted[1]) if hinted else None
+    except yaml.YAMLError:  # cut short by a backquote in what the user wrote
+        return None
 
 
 def as_entry(key: str, given: Any) -> Any:

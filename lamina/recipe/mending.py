@@ -349,6 +349,11 @@ def _holds_entries(value: Any) -> bool:
     return isinstance(value, dict) and any(map(_holds_entries, value.values()))
 
 
+def _in_quotes(text: str) -> str:
+    """Text in double quotes, escaped as YAML has it: JSON writes a sign beyond 16 bits as two, which YAML refuses."""
+    return yaml.safe_dump(text, default_style='"', width=10**6).rstrip("\n")
+
+
 def flow(value: Any) -> str:
     """A value in one line of YAML."""
     if isinstance(value, _Verbatim):
@@ -360,7 +365,7 @@ def flow(value: Any) -> str:
     if isinstance(value, str):
         quoted = yaml.safe_dump({value: value}, default_flow_style=True, width=10**6)
         plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)
-        return json.dumps(value) if plain is None or "\n" in value else plain[1]
+        return _in_quotes(value) if plain is None or "\n" in value else plain[1]
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}.{'nan' if value != value else 'inf'}"
     return json.dumps(value)

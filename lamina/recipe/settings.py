@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.errors import nearest
-from lamina.recipe.mending import Misformed, Put, Remove, Rename
+from lamina.recipe.mending import Misformed, Put, Remove, Rename, flow
 
 Scalar = bool | int | float | str
 _FORM = "`{filter: mlp, value: 0.5}`"
@@ -50,7 +50,7 @@ def parse_setting(raw: object) -> Setting:
         return tuple(_conditional(part, number, raw) for number, part in enumerate(raw))
     if isinstance(raw, Sequence) and not isinstance(raw, str) and any(isinstance(part, Mapping) for part in raw):
         number, value = next((number, part) for number, part in enumerate(raw) if not isinstance(part, Mapping))
-        message = f"a list holds either values or conditions. Did you mean `{{value: {value}}}`?"
+        message = f"a list holds either values or conditions. Did you mean `{{value: {flow(value)}}}`?"
         raise Misformed(message, Put((number,), {"value": value}))
     values = _values(raw)
     return (Conditional(None, values),) if values else ()  # an empty list sets nothing
@@ -106,9 +106,9 @@ def _conditional(raw: Mapping[str, object], number: int | None, beside: Sequence
     unknown = [key for key in raw if key not in ("filter", "value")]
     if unknown and not {"filter", "value"} & set(raw) and not any(nearest(key, ("filter", "value")) for key in unknown):
         last = next(iter(raw.values()))  # what none of them matches needs a value too
-        meant = ", ".join(f"{{filter: {key}, value: {value}}}" for key, value in raw.items())
+        meant = ", ".join(f"{{filter: {flow(key)}, value: {flow(value)}}}" for key, value in raw.items())
         written = [*({"filter": key, "value": value} for key, value in raw.items()), {"value": last}]
-        message = f"tensors are told apart by conditions. Did you mean `[{meant}, {{value: {last}}}]`?"
+        message = f"tensors are told apart by conditions. Did you mean `[{meant}, {{value: {flow(last)}}}]`?"
         raise Misformed(message, *([Put((), written)] if number is None else []))
     if unknown:
         near = nearest(unknown[0], ("filter", "value")) or ("value" if "value" not in raw else None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from lamina.errors import Change, Problem
-from lamina.recipe.mending import END, Move, Put, Remove, Rename, Rewrite, Step, changes_of
+from lamina.recipe.mending import END, Move, Put, Remove, Rename, Rewrite, Step, changes_of, flow
 
 TEXT = """\
 models:
@@ -72,3 +73,8 @@ def test_a_letter_shows_what_goes_out_and_what_comes_in() -> None:
     ]  # fmt: skip
     before = Problem("gap", "a gap.", 3, 1, "r.yml", excerpt=line, changes=(Change(3, (), ("at: 0",)),))
     assert before.letter().splitlines()[-2:] == ["     3 + at: 0", f"     4 + {line}"]
+
+
+@pytest.mark.parametrize("text", ["\n\U00010000", "a\nb", "<<", "*", "\x7f\n", "{x: 1}"])
+def test_text_that_needs_quotes_reads_as_it_is(text: str) -> None:
+    assert yaml.safe_load(f"[{flow(text)}, {{{flow(text)}: 1}}]") == [text, {text: 1}]
