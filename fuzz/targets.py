@@ -29,7 +29,7 @@ from fuzz.world import (
 from lamina.api import forecast
 from lamina.checkpoints.checkpoint import FetchProgress, each_header, open_checkpoint
 from lamina.checkpoints.entries import Entry
-from lamina.checkpoints.formats import format_of
+from lamina.checkpoints.formats import read_tensors
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import MADE_BY, damage
 from lamina.errors import CheckpointError, LaminaError
@@ -74,10 +74,7 @@ def _tensors(name: str, raw: bytes) -> dict[str, Entry]:
         assert 0 <= offset <= offset + len(buffer) <= len(raw), "a tensor outside its file"
         buffer[:] = raw[offset : offset + len(buffer)]
 
-    try:
-        found = format_of(name)(lambda offset, length: raw[offset : offset + length], len(raw), True)
-    except ValueError as error:
-        raise CheckpointError(f"{name}: {error}") from error
+    found = read_tensors(name, name, lambda offset, length: raw[offset : offset + length], len(raw), here=True)
     for entry in found.values():
         size = min(entry.spec.nbytes, MOST_READ)
         for first in (0, entry.spec.nbytes - size):

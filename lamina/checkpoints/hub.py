@@ -30,7 +30,7 @@ from lamina.checkpoints.files import (
     share_file,
     size_of,
 )
-from lamina.checkpoints.formats import format_of, open_tensors
+from lamina.checkpoints.formats import open_tensors, read_tensors
 from lamina.checkpoints.hub_client import PAUSE, Blob, HubClient, HubOptions
 from lamina.errors import CheckpointError, FetchFailed
 from lamina.wording import in_bytes
@@ -132,10 +132,7 @@ class _HubFiles:
                 parts[offset] = self._hub.part(self.commit, name, offset, length)
             return parts.get(offset, b"")[:length]
 
-        try:
-            return format_of(name)(read, self._listing.files[name].size, False)
-        except ValueError as error:
-            raise CheckpointError(f"{self.label}/{name}: {error}") from error
+        return read_tensors(name, f"{self.label}/{name}", read, self._listing.files[name].size, here=False)
 
     def _bring(self, name: str, progress: FetchProgress, stop: Event) -> None:
         """Have a file in the snapshot."""
