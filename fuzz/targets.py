@@ -164,6 +164,24 @@ def _recipe_seeds() -> Iterator[bytes]:
         yield path.read_bytes()
 
 
+OWN_CODE = "from fuzz.guard import Escape\nraise Escape('the code of a recipe that came with a model was run')\n"
+
+
+def _carried(raw: bytes) -> None:
+    """A recipe in a model's folder, beside code that it may name and that must not be run unasked."""
+    folder = world() / "carried"
+    folder.mkdir(exist_ok=True)
+    (folder / "own.py").write_text(OWN_CODE)
+    (folder / "lamina.yml").write_bytes(raw)
+    lamina.plan(folder, offline=True, cache_dir=world() / "cache")
+
+
+def _carried_seeds() -> Iterator[bytes]:
+    for method in ("linear", "own.py:mean", "./own.py:mean", "../carried/own.py:mean"):
+        models = "models: [{model: ../a}, {model: ../b}]\nparameters: {weight: 1}\n"
+        yield f"{models}merge_method: {method}\n".encode()
+
+
 def _reference(raw: bytes) -> None:
     text = raw.decode(errors="replace")
     try:
@@ -280,6 +298,7 @@ TARGETS = {
         Target("archive", _archive_seeds, partial(_tensors, "model.pt")),
         Target("index", _index_seeds, _index),
         Target("recipe", _recipe_seeds, _plan, may_read_elsewhere=True),
+        Target("carried", _carried_seeds, _carried, may_read_elsewhere=True),
         Target("reference", _reference_seeds, _reference, may_read_elsewhere=True),
         Target("config", _config_seeds, _config),
         Target("tokenizer", _tokenizer_seeds, _tokenizer),

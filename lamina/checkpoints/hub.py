@@ -283,8 +283,9 @@ def _remember(hub: HubClient, listing: Listing) -> None:
         name: {first: part.decode("latin-1") for first, part in of_file.items()}  # a letter a byte: JSON has no bytes
         for name, of_file in listing.parts.items()
     }
+    known = json.dumps({"files": files, "parts": parts}, ensure_ascii=False)
     with suppress(OSError):  # what cannot be kept is asked for again
-        replace_file(hub.memory(listing.commit), json.dumps({"files": files, "parts": parts}).encode())
+        replace_file(hub.memory(listing.commit), known.encode())
 
 
 def _is_whole(part: PartFile, blob: Blob) -> bool:
