@@ -104,16 +104,9 @@ class Checkpoint:
 
     def fetch(self, names: Iterable[str], progress: FetchProgress = lambda _file, _nbytes: None) -> None:
         """Bring the files that hold these tensors here. Raises FetchFailed; the same call goes on."""
-        names = list(names)
-        self.files.fetch(self._homes(names), progress)
-        open_places = [name for name in names if self._entries[name][1].offset is None]
-        headers = self.files.headers(self._homes(open_places))
-        for name in open_places:
-            file, entry = self._entries[name]
-            found = headers[file].get(name)
-            if found is None or found.spec != entry.spec:
-                raise InputChanged(f"{self.files.label}/{file} does not hold `{name}` as when the merge was planned.")
-            self._entries[name] = file, found
+        homes = self._homes(names)
+        self.files.fetch(homes, progress)
+        self._find_places(homes)
 
     def read_into(self, name: str, first_byte: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a tensor from `first_byte` on."""
@@ -155,6 +148,17 @@ class Checkpoint:
     def _homes(self, names: Iterable[str]) -> list[str]:
         """The files that hold these tensors, each once."""
         return list(dict.fromkeys(self._entries[name][0] for name in names))
+
+    def _find_places(self, homes: Sequence[str]) -> None:
+        """Look up, in files that are here now, the places that their headers alone did not tell."""
+        opened = {file for file, entry in self._entries.values() if entry.offset is None and file in homes}
+        headers = self.files.headers(sorted(opened))
+        for name, (file, entry) in self._entries.items():
+            if file in opened:
+                found = headers[file].get(name)
+                if found is None or found.spec != entry.spec:
+                    raise InputChanged(f"{self.files.label}/{file} holds other tensors than when it was planned with.")
+                self._entries[name] = file, found
 
     def _file(self, name: str) -> InputFile:
         with self._opening:

@@ -20,20 +20,20 @@ def exists(path: Path) -> bool:
         return False
 
 
-def is_folder(path: Path) -> bool:
-    """True for a folder that is there; false also for a name that no folder can have."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
 def size_of(path: Path) -> int:
     """Size in bytes. Raises CheckpointError where the file is missing or cannot be read."""
     try:
         return path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder that is there; false also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_at(path: Path, offset: int, length: int) -> bytes:

@@ -48,8 +48,8 @@ def damage(folder: Path) -> list[str]:
     sizes = made_by(folder).get("files")
     if not isinstance(sizes, dict):
         return [MADE_BY]
-    paths = [(folder / name, size) for name, size in sizes.items()]
-    return [path.name for path, size in paths if not path.is_file() or path.stat().st_size != size]
+    there = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    return [name for name, size in sizes.items() if there.get(name) != size]
 
 
 def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Sequence[tuple[Path, int]] = ()) -> None:

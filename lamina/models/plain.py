@@ -64,7 +64,7 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     """
     try:
         path = Path(ref.path).expanduser()
-    except RuntimeError as error:  # `~` of an unknown user
+    except (RuntimeError, ValueError) as error:  # `~` of an unknown user, or of a zero byte
         raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
     for folder in dict.fromkeys((beside / path, path)):
         if is_folder(folder):

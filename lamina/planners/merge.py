@@ -280,7 +280,7 @@ def _tell_of_missing(ref: ModelRef, error: CheckpointError, way: Way, findings: 
     try:
         beside = [each.name for each in around.iterdir() if each.name != path.name and (each / "config.json").is_file()]
         is_file = (folder / path).is_file()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         beside, is_file = [], False
     meant = nearest(ref.path, words)
     if meant is None and is_file:
