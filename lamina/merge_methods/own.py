@@ -55,7 +55,11 @@ class OwnMethod(MergeMethod):
     def takes(self) -> type[Tile] | type[Tensors] | None:
         """What the function is handed beside its parameters."""
         hints = get_type_hints(self.function)
-        given = [each for each in _arguments(self.function) if each.kind is not each.KEYWORD_ONLY]
+        given = [
+            each
+            for each in _arguments(self.function)
+            if each.kind in (each.POSITIONAL_OR_KEYWORD, each.POSITIONAL_ONLY)
+        ]
         found = hints.get(given[0].name) if given else None
         if len(given) > 1 or (given and found not in (Tile, Tensors)):
             raise TypeError(

@@ -118,7 +118,7 @@ def typed_parameters(
             beside_model = way[:1] == ("stack",) and (*way[:-1], written) in findings.recipe.places
             place = (*way[:-1], written) if beside_model else (*way, written)
             findings.fault("parameter-value", f"{error}{hint}", place, meant)
-            typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
+            typed[name] = (Conditional(None, (method.parameters[name].stand_in,)),)
     return typed
 
 
