@@ -1,4 +1,4 @@
-"""Methods of one's own give what they say, streamed or whole; and what they do wrong is told with file, line, tensor."""
+"""Methods of one's own give what they say, streamed or whole; what they do wrong is told with file, line and tensor."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(code: str, parameters: str = "", base: str = "base_model: base\n", models: str = "rev, sort") -> Path:
     """mine.py, and a recipe by its one method."""
-    Path("mine.py").write_text(HEAD + dedent(code))
+    code = dedent(code)
+    Path("mine.py").write_text(HEAD + code)
     [name] = re.findall(r"@lamina.merge_method.*?\ndef (\w+)", code, re.S)
     entries = ", ".join(f"{{model: {model}}}" for model in models.split(", "))
     text = f"models: [{entries}]\nmerge_method: mine.py:{name}\n{base}parameters: {{{parameters}}}\n"
