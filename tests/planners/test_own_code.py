@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -309,6 +312,22 @@ def test_a_method_from_elsewhere_is_not_carried(desk: Path) -> None:
 def test_what_is_installed_needs_no_flag() -> None:
     (Path("lamina.yml")).write_text(recipe("lab_mean"))
     assert lamina.plan("lamina.yml").method == "lab_mean"
+
+
+def test_what_a_folder_says_of_its_making_names_no_place(desk: Path) -> None:
+    write(desk / "mine.py")
+    Path("recipe.yml").write_text(recipe(f"{desk}/mine.py:mean"))
+    lamina.merge("recipe.yml", "out", write_model_card=False)
+    assert json.loads((desk / "out" / "lamina.json").read_text())["method"] == "mine.py:mean"
+    assert str(desk) not in (desk / "out" / "lamina.json").read_text()
+
+
+def test_a_plan_that_comes_without_its_method_is_told_so(desk: Path) -> None:
+    write(desk / "mine.py")
+    (desk / "plan").write_bytes(pickle.dumps(planned("mine.py:mean")))
+    code = "import pickle, sys; print(pickle.load(open('plan', 'rb')).bytes_per_worker)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "the merge method mean is not loaded here; plan its recipe first." in run.stderr
 
 
 # Memory
