@@ -49,6 +49,15 @@ def test_every_method_is_there_with_defaults_and_tuned_or_the_page_says_why_not(
     assert {row[0] for row in rows("rev and sort")} >= set(METHODS)
 
 
+def test_what_a_row_says_was_chosen_is_among_what_is_tried(skill_table: Any) -> None:
+    for section, parents in zip(SECTIONS, skill_table.FAMILIES, strict=True):
+        for method, told, *_ in rows(section):
+            if method in METHODS:
+                tried = [each.told for each in skill_table.candidates(method, parents)]
+                chosen = told.removeprefix(f"tuned ({len(tried)}): ")
+                assert chosen in ("default", *tried)
+
+
 @pytest.mark.parametrize(("section", "family"), [("rev and sort", 0), ("rev, sort and max", 1)])
 def test_a_row_is_what_the_code_gives_now(skill_table: Any, section: str, family: int) -> None:
     parents = skill_table.FAMILIES[family]

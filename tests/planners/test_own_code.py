@@ -207,6 +207,17 @@ def test_a_method_without_a_docstring_or_with_an_odd_example_gets_a_letter(desk:
     assert "its example has x, which it does not take" in message
 
 
+def test_words_of_the_decorator_that_mean_nothing_get_a_letter(desk: Path) -> None:
+    odd = "(tile: Tile):\n    'Odd.'\n"
+    write(desk / "mine.py", f"@lamina.merge_method(base='wanted', scope='tensor')\ndef odd{odd}")
+    [(_, message, _)] = letters("mine.py:odd")
+    assert "its base is one of ordinary, first, optional, required, not `wanted`" in message
+    assert "its scope is one of element, row, not `tensor`" in message
+    write(desk / "mine.py", f"@lamina.merge_method(bse='required')\ndef odd{odd}")
+    [(_, message, _)] = letters("mine.py:odd")
+    assert "unexpected keyword argument 'bse'" in message
+
+
 def test_a_stack_takes_no_method_of_ones_own(desk: Path) -> None:
     write(desk / "mine.py")
     with pytest.raises(RecipeError, match="in `slices`, methods of your own may stand"):
@@ -366,4 +377,6 @@ def test_torch_has_a_larger_default(desk: Path) -> None:
     (desk / "recipe.yml").write_text(recipe("mine.py:mean"))
     assert lamina.api.forecast("recipe.yml").memory_bound == 200_000_000
     write(desk / "mine.py", f"import torch\n{MEAN}")  # imported, if not needed: it takes its memory all the same
+    assert lamina.api.forecast("recipe.yml").memory_bound == 600_000_000
+    write(desk / "mine.py", MEAN.replace("    return", "    import torch\n    return"))
     assert lamina.api.forecast("recipe.yml").memory_bound == 600_000_000
