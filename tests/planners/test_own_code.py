@@ -269,6 +269,14 @@ def test_parameters_have_gradients_and_filters(desk: Path) -> None:
     assert told == {"weight": 2.0, "rank": 1, "mode": "plus", "exact": False}
 
 
+def test_a_model_of_weight_zero_is_not_read_where_the_method_promises_that_it_counts_for_nothing(desk: Path) -> None:
+    models = "models: [{model: rev, parameters: {weight: 0}}, {model: sort, parameters: {weight: 1}}]\n"
+    Path("recipe.yml").write_text(f"{models}merge_method: mine.py:choosy\nbase_model: base\n")
+    for declaration, reads in (('base="required"', True), ('base="required", laws=["zero weight is base"]', False)):
+        write(desk / "mine.py", CHOOSY.replace('base="required"', declaration))
+        assert bool(lamina.plan("recipe.yml").reads_of("rev")) == reads
+
+
 # Digest
 
 
