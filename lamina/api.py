@@ -358,7 +358,7 @@ def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str,
     return {
         "lamina": VERSION,
         "plan": found.digest,
-        "method": found.method,
+        "method": found.method.rpartition("/")[2],
         "seed": found.seed,
         "inputs": models,
         **({"commits": commits} if commits else {}),

@@ -49,7 +49,8 @@ def pages() -> dict[str, str]:
 
 
 def methods_page() -> str:
-    parts = ["# Merge methods\n", "What `lamina methods NAME` prints.\n"]
+    more = "[own-method.md](own-method.md) tells of methods of your own."
+    parts = ["# Merge methods\n", f"What `lamina methods NAME` prints. {more}\n"]
     parts += [f"## {method.name}\n\n```\n{explained(method)}\n```\n" for method in METHODS.values()]
     return "\n".join(parts)
 

@@ -234,7 +234,7 @@ def _own_method(name: str, recipe: Recipe, findings: Findings, own_code: bool) -
     way = ("merge_method",)
     if recipe.schema.stack is not None:
         message = "the entries of a `stack` are blended by linear or slerp; in `slices`, methods of your own may stand."
-        findings.fault("stack-method", message, way, "linear")
+        findings.fault("stack-method", message, way, "linear", [Put(way, "linear")])
         return METHODS["linear"]  # stands in, so that the rest can be looked at
     if names_code(name) and PurePath(recipe.file).name in CARRIED_RECIPES and not own_code:
         message = (
@@ -246,7 +246,9 @@ def _own_method(name: str, recipe: Recipe, findings: Findings, own_code: bool) -
     try:
         method = own_method(name, recipe.folder)
     except NoSuchMethod as error:
-        findings.fault("own-code", str(error), way, error.suggestion)
+        meant = error.suggestion
+        whole = meant if ":" in meant else f"{meant}:{name.rpartition(':')[2]}"  # a file, or one with its function
+        findings.fault("own-code", str(error), way, meant, [Put(way, whole)] if meant else [])
         return None
     findings.notice("own-code", f"the merge runs code that does not come with Lamina: {method.file}.", way)
     return method

@@ -78,10 +78,11 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
     recipe = request.recipe
     config = _config(request, jobs, findings)
     recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
+    carried = _carried(request, findings)
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
-        *_carried(request, findings),
-        *_own_code(request),
+        *carried,
+        *(file for file in _own_code(request) if file.name not in {other.name for other in carried}),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
     )
