@@ -241,7 +241,7 @@ def test_a_first_layer_unlike_the_others_stays_the_first() -> None:
     for layers, right in (([0, 1, 2, 2, 3], True), ([0, 0, 1], False), ([1, 2, 3], False)):
         found = restacked_config(model, [[Origin(model, layer)] for layer in layers])[1]
         assert (found == []) is right, layers
-    assert "its first layer has other tensors" in found[0]
+    assert "layer 0 and the others differ in pre_norm" in found[0]
 
 
 def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move() -> None:
@@ -251,7 +251,7 @@ def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move()
 
 def test_a_layer_in_the_middle_that_is_unlike_the_others_may_not_move() -> None:
     model = decoder({}, odd={1: "extra"})
-    assert "layers 1 have other tensors" in restacked_config(model, [[Origin(model, 1)]])[1][0]
+    assert "layer 1 and the others differ in extra" in restacked_config(model, [[Origin(model, 1)]])[1][0]
 
 
 def test_an_unknown_list_as_long_as_the_model_stands_in_the_way_and_the_letter_names_the_flag() -> None:
