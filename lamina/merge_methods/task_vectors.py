@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.sums import total
+from lamina.kernels.sums import Doubles, total
 from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.sparsifiers import Sparse
@@ -33,10 +33,10 @@ def task_vectors(
     """What is added to the base: the sum of weight · boost · delta, over all models or those of the elected sign."""
     if not elect:
         scale = lambda_ / divisor(weight, normalize)
-        return summed([scaled(sparse(tile, i), scale * w * boosts[i]) for i, w in enumerate(weight)])
+        return summed_wide(scaled(sparse(tile, i), scale * w * boosts[i]) for i, w in enumerate(weight))
     terms = [scaled(sparse(tile, i), w * boosts[i]) for i, w in enumerate(weight)]
     agreeing = agreeing_with_elected(terms)
-    result = summed([term * agrees for term, agrees in zip(terms, agreeing, strict=True)])
+    result = summed_wide(term * agrees for term, agrees in zip(terms, agreeing, strict=True))
     if normalize:
         result /= _sum_of_agreeing(weight, agreeing, result.dtype.type)
     return scaled(result, lambda_)
@@ -74,6 +74,15 @@ def summed(terms: list[Block]) -> Block:
     result = terms[0]
     for term in terms[1:]:
         result = np.add(result, term, out=result)
+    return result
+
+
+def summed_wide(terms: Iterable[Block]) -> Doubles:
+    """The sum in fp64, in the order given."""
+    rest = iter(terms)
+    result = next(rest).astype(np.float64)
+    for term in rest:
+        result += term
     return result
 
 
