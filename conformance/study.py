@@ -1,0 +1,145 @@
+"""A run: recipes drawn, carried out by both programs, compared; what fails is shrunk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformance import ours
+from conformance.compare import TOLERANCE, Models, Verdict, compare, expectations, unlike_configs
+from conformance.distribution import compare_draws
+from conformance.methods import METHODS
+from conformance.models import FOLDERS, MODELS, Checkpoint, read_checkpoint
+from conformance.peer import MergeKit, Outcome
+from conformance.recipes import Drawn, Recipe, draw_recipe
+from conformance.records import Record, recipe_digest, samples_of
+from conformance.shrink import shrunk
+
+DRAWS = (15,)  # the row of what is drawn: such recipes are compared by distribution
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One recipe and what came of it. `met` says what became of a recipe that touches a row: MergeKit's part, ours."""
+
+    drawn: Drawn
+    verdict: Verdict | None
+    met: tuple[str, str] | None
+    record: Record | None
+    smallest: Recipe | None = None
+
+
+def read_models(world: Path) -> Models:
+    """Every model of the world, by the name that recipes use."""
+    return {
+        f"{parent}/{name}": read_checkpoint(world / parent / name) for parent in FOLDERS.values() for name in MODELS
+    }
+
+
+def compared(world: Path, peer: MergeKit, seed: int, count: int) -> Iterator[Compared]:
+    """The recipes of a seed, one after another."""
+    models = read_models(world)
+    for number in range(count):
+        if number % 50 == 0:
+            print(f"recipe {number} of {count}", file=sys.stderr, flush=True)
+        drawn = draw_recipe(seed, number)
+        theirs = peer.merge(drawn.recipe, number)
+        if drawn.rows and drawn.rows != DRAWS:
+            yield Compared(drawn, None, met(theirs, ours.merge(drawn.recipe, world)), None)
+            continue
+        if METHODS[drawn.method].draws:
+            mine, record = ours.merge(drawn.recipe, world), None
+            verdict = compare_draws(drawn.recipe, models, lambda s: ours.merge(drawn.recipe, world, seed=s), theirs)  # noqa: B023
+            yield Compared(drawn, verdict, met(theirs, mine), None)
+            continue
+        mine = ours.merge(drawn.recipe, world)
+        verdict = compare(drawn.recipe, models, mine, theirs)
+        record, smallest = None, None
+        if verdict.equal:
+            record = _record(drawn, seed, models, mine, theirs)
+        else:
+            smallest = shrunk(drawn.recipe, lambda candidate: _fails(candidate, models, world, peer))
+        yield Compared(drawn, verdict, None, record, smallest)
+
+
+def _fails(recipe: Recipe, models: Models, world: Path, peer: MergeKit) -> bool:
+    theirs, mine = peer.merge(recipe), ours.merge(recipe, world)
+    both_refuse = bool(theirs.error and mine.error)
+    return not both_refuse and not compare(recipe, models, mine, theirs).equal
+
+
+def _record(drawn: Drawn, seed: int, models: Models, mine: Outcome, theirs: Outcome) -> Record:
+    assert theirs.checkpoint is not None
+    settled = {
+        part.name: (~wanted.choice & (np.asarray(wanted.slack) == 0))
+        for part, wanted in expectations(drawn.recipe, models)
+    }
+    digest = recipe_digest(drawn.recipe)
+    samples = samples_of(theirs.checkpoint, settled, digest)
+    return Record(seed, drawn.number, drawn.method, digest, ours.digest(mine), samples)
+
+
+# What becomes of recipes that touch a row
+
+
+def met(theirs: Outcome, mine: Outcome) -> tuple[str, str]:
+    """What MergeKit made of a recipe, beside what Lamina made of it; and Lamina's answer."""
+    answer = "refuses" if mine.checkpoint is None else "merges"
+    if theirs.checkpoint is None:
+        return "refuses, or breaks off", answer
+    if not all(np.isfinite(values).all() for values in theirs.checkpoint.tensors.values()):
+        return "writes NaN or infinity", answer
+    if contradiction := _contradiction(theirs.checkpoint):
+        return contradiction, answer
+    if mine.checkpoint is None:
+        return "merges", answer
+    return _difference(mine.checkpoint, theirs.checkpoint), answer
+
+
+def _contradiction(checkpoint: Checkpoint) -> str:
+    """Where config.json and the tensors of one folder disagree."""
+    config, names = checkpoint.config, checkpoint.tensors
+    layers = {name.split(".")[2] for name in names if name.startswith("model.layers.")}
+    if config["num_hidden_layers"] != len(layers):
+        return "config.json has another number of layers"
+    if config["tie_word_embeddings"] and "lm_head.weight" in names:
+        return "config.json says tied, and there is a head"
+    if config["vocab_size"] != len(names["model.embed_tokens.weight"]):
+        return "config.json has another vocabulary"
+    return ""
+
+
+def _difference(mine: Checkpoint, theirs: Checkpoint) -> str:
+    if set(mine.tensors) != set(theirs.tensors):
+        return "tensors are missing" if set(mine.tensors) > set(theirs.tensors) else "other tensors"
+    if unlike := unlike_configs(mine, theirs):
+        return "another config.json" + (f" ({len(unlike)} keys)" if len(unlike) > 1 else "")
+    if mine.dtypes != theirs.dtypes:
+        return "tensors of another dtype"
+    if any(mine.tensors[name].shape != theirs.tensors[name].shape for name in mine.tensors):
+        return "tensors of another shape"
+    apart = any(
+        np.abs(mine.tensors[name] - theirs.tensors[name]).max() > TOLERANCE * np.abs(mine.tensors[name]).max()
+        for name in mine.tensors
+    )
+    return "other values" if apart else "the same"
+
+
+def failures(found: Sequence[Compared]) -> list[Compared]:
+    """Those that differ without a row that says so."""
+    return [each for each in found if each.verdict is not None and not each.verdict.equal]
+
+
+def touched(found: Sequence[Compared]) -> int:
+    """How many recipes touch a row."""
+    return sum(bool(each.drawn.rows) for each in found)
+
+
+def describe(problem: Any) -> str:
+    """A failure's first lines."""
+    return "; ".join(problem.verdict.problems[:2]) if problem.verdict else ""
