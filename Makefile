@@ -13,7 +13,7 @@ help:
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
-	@echo "make memory  measure the memory of every method: 9 GB in WORK=build/bench"
+	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
 	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
 	@echo "make clean   remove .venv and everything else that was made"
 

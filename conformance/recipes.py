@@ -18,7 +18,7 @@ TWISTED = 0.09  # the share of recipes that are changed so that they touch a row
 DRAWN = 0.06  # the share of recipes of a random method: these touch the row of draws
 OUTPUTS: Mapping[str, Sequence[Mapping[str, str]]] = {
     F32: [{"dtype": "float32"}, {"dtype": "float32"}, {"dtype": "float32", "out_dtype": "bfloat16"}],
-    BF16: [{"dtype": "float32", "out_dtype": "bfloat16"}] * 3 + [{"dtype": "float32"}],
+    BF16: [{"dtype": "float32"}, {"dtype": "float32", "out_dtype": "bfloat16"}],
 }
 
 
@@ -139,8 +139,10 @@ class _Settings:
         plain: Callable[[], Any] = lambda: rng.choice(values)  # noqa: E731 (what a rule's value is, said once)
         if signed and self._mixed:
             return plain()
+        # Of true and false, a list is steps. Whole numbers have no list: what lies between them is none.
+        share = 0.4 if numeric else 0.15 if isinstance(values[0], bool) else 0.0
         graded: Callable[[], Any] = lambda: (  # noqa: E731
-            [plain() for _ in range(rng.randint(2, 4))] if numeric and rng.random() < 0.4 else plain()
+            [plain() for _ in range(rng.randint(2, 4))] if rng.random() < share else plain()
         )
         if rng.random() < 0.65:
             return graded()

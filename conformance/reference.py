@@ -219,7 +219,7 @@ def _choice_of_arcee(changed: Array, base: Array) -> Array:
     """Elements whose importance float32 cannot tell from the threshold: a divergence is a difference of near equals."""
     p, q = softmax(changed) + 1e-8, softmax(base) + 1e-8
     importance = np.abs(changed - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)
-    noise = np.abs(changed - base) * 2 * STEP
+    noise = np.abs(changed - base) * 2.0**-23  # a rounding of p / q, which is near one, and of both softmaxes
     order = np.argsort(importance, axis=None)
     places = [int(share * (changed.size - 1)) for share in (0.25, 0.5, 0.75)]
     low, median, high = importance.reshape(-1)[order[places]]

@@ -118,7 +118,7 @@ def _has_gradient(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_gradient(each) for key, each in value.items() if key != "layer_range")
     if isinstance(value, list):
-        numbers = all(isinstance(each, float) for each in value)
+        numbers = all(isinstance(each, float | bool) for each in value)
         return (numbers and len(value) > 1) or any(_has_gradient(each) for each in value)
     return False
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ import numpy as np
 from conformance import ours
 from conformance.compare import TOLERANCE, Models, Verdict, compare, expectations, unlike_configs
 from conformance.distribution import compare_draws
-from conformance.methods import METHODS
 from conformance.models import FOLDERS, MODELS, Checkpoint, read_checkpoint
 from conformance.peer import MergeKit, Outcome
 from conformance.recipes import Drawn, Recipe, draw_recipe
 from conformance.records import Record, recipe_digest, samples_of
+from conformance.rows import models_of, rows_of
 from conformance.shrink import shrunk
 
 DRAWS = (15,)  # the row of what is drawn: such recipes are compared by distribution
@@ -29,8 +31,8 @@ class Compared:
 
     drawn: Drawn
     verdict: Verdict | None
-    met: tuple[str, str] | None
-    record: Record | None
+    met: tuple[str, str] | None = None
+    record: Record | None = None
     smallest: Recipe | None = None
 
 
@@ -48,26 +50,29 @@ def compared(world: Path, peer: MergeKit, seed: int, count: int) -> Iterator[Com
         if number % 50 == 0:
             print(f"recipe {number} of {count}", file=sys.stderr, flush=True)
         drawn = draw_recipe(seed, number)
-        theirs = peer.merge(drawn.recipe, number)
-        if drawn.rows and drawn.rows != DRAWS:
-            yield Compared(drawn, None, met(theirs, ours.merge(drawn.recipe, world)), None)
+        theirs, mine = peer.merge(drawn.recipe, number), ours.merge(drawn.recipe, world)
+        if drawn.rows:
+            verdict = None
+            if drawn.rows == DRAWS:
+                draw = partial(_drawn_anew, drawn.recipe, world)
+                verdict = compare_draws(drawn.recipe, models, draw, theirs)
+            yield Compared(drawn, verdict, met(theirs, mine, _given(drawn.recipe, models)))
             continue
-        if METHODS[drawn.method].draws:
-            mine, record = ours.merge(drawn.recipe, world), None
-            verdict = compare_draws(drawn.recipe, models, lambda s: ours.merge(drawn.recipe, world, seed=s), theirs)  # noqa: B023
-            yield Compared(drawn, verdict, met(theirs, mine), None)
-            continue
-        mine = ours.merge(drawn.recipe, world)
         verdict = compare(drawn.recipe, models, mine, theirs)
-        record, smallest = None, None
         if verdict.equal:
-            record = _record(drawn, seed, models, mine, theirs)
+            yield Compared(drawn, verdict, record=_record(drawn, seed, models, mine, theirs))
         else:
-            smallest = shrunk(drawn.recipe, lambda candidate: _fails(candidate, models, world, peer))
-        yield Compared(drawn, verdict, None, record, smallest)
+            fails = partial(_fails, models=models, world=world, peer=peer)
+            yield Compared(drawn, verdict, smallest=shrunk(drawn.recipe, fails))
+
+
+def _drawn_anew(recipe: Recipe, world: Path, seed: int) -> Outcome:
+    return ours.merge(recipe, world, seed=seed)
 
 
 def _fails(recipe: Recipe, models: Models, world: Path, peer: MergeKit) -> bool:
+    if rows_of(recipe):
+        return False  # smaller, and another matter
     theirs, mine = peer.merge(recipe), ours.merge(recipe, world)
     both_refuse = bool(theirs.error and mine.error)
     return not both_refuse and not compare(recipe, models, mine, theirs).equal
@@ -87,7 +92,12 @@ def _record(drawn: Drawn, seed: int, models: Models, mine: Outcome, theirs: Outc
 # What becomes of recipes that touch a row
 
 
-def met(theirs: Outcome, mine: Outcome) -> tuple[str, str]:
+def _given(recipe: Recipe, models: Models) -> set[str]:
+    """The names without a layer's number of all tensors that a recipe's models have."""
+    return {re.sub(r"\d+", "N", name) for model in models_of(recipe) for name in models[model].tensors}
+
+
+def met(theirs: Outcome, mine: Outcome, given: Set[str]) -> tuple[str, str]:
     """What MergeKit made of a recipe, beside what Lamina made of it; and Lamina's answer."""
     answer = "refuses" if mine.checkpoint is None else "merges"
     if theirs.checkpoint is None:
@@ -96,6 +106,8 @@ def met(theirs: Outcome, mine: Outcome) -> tuple[str, str]:
         return "writes NaN or infinity", answer
     if contradiction := _contradiction(theirs.checkpoint):
         return contradiction, answer
+    if not given <= {re.sub(r"\d+", "N", name) for name in theirs.checkpoint.tensors}:
+        return "leaves out tensors of its models", answer
     if mine.checkpoint is None:
         return "merges", answer
     return _difference(mine.checkpoint, theirs.checkpoint), answer

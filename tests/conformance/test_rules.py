@@ -35,6 +35,7 @@ DARE = {
     "dtype": "float32",
 }
 NAME = "model.layers.2.mlp.up_proj.weight"
+GIVEN = {"model.layers.N.mlp.up_proj.weight"}
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +129,12 @@ def test_a_recipe_is_the_same_whenever_it_is_drawn() -> None:
 def test_what_mergekit_made_of_a_row_is_told(world: Path) -> None:
     made = ours.merge(TIES, world)
     assert made.checkpoint is not None
-    assert met(made, made) == ("the same", "merges")
-    assert met(Outcome(None, "ValueError: no"), made) == ("refuses, or breaks off", "merges")
-    assert met(changed(made, (0, 0), np.nan), made) == ("writes NaN or infinity", "merges")
+    assert met(made, made, GIVEN) == ("the same", "merges")
+    assert met(Outcome(None, "ValueError: no"), made, GIVEN) == ("refuses, or breaks off", "merges")
+    assert met(changed(made, (0, 0), np.nan), made, GIVEN) == ("writes NaN or infinity", "merges")
+    assert met(made, made, {"model.layers.N.more"}) == ("leaves out tensors of its models", "merges")
     tied: Checkpoint = replace(made.checkpoint, config={**made.checkpoint.config, "tie_word_embeddings": True})
-    assert met(Outcome(tied), made) == ("config.json says tied, and there is a head", "merges")
+    assert met(Outcome(tied), made, GIVEN) == ("config.json says tied, and there is a head", "merges")
 
 
 def test_a_failing_recipe_shrinks_to_what_makes_it_fail() -> None:
