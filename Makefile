@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench memory conformance clean
+.PHONY: help demo test lint docs bench memory conformance skills fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -15,6 +15,8 @@ help:
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
 	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
+	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
+	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
 	@echo "make clean   remove .venv and everything else that was made"
 
 demo: $(VENV)/.demo
@@ -44,6 +46,13 @@ SEED ?= 0
 conformance: $(VENV)/.dev
 	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
 
+MINUTES ?= 60
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m fuzz.run --minutes $(MINUTES) $(TARGETS)
+
+skills: $(VENV)/.dev
+	$(BIN)/python benchmarks/skill_table.py
+
 clean:
 	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -60,3 +69,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.3 GB in .venv, some minutes"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(PIP) --editable '.[fuzz]'
+	@touch $@
