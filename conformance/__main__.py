@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import tempfile
 from pathlib import Path
 
-from conformance.models import write_models
-from conformance.peer import ROOT, MergeKit, make_environment
+from conformance.peer import ROOT, make_environment
 from conformance.records import write_records
 from conformance.report import above, report
-from conformance.study import compared, describe, failures, touched
+from conformance.study import describe, failures, study, touched
 
 LEAST_PLAIN = 0.8  # the share of recipes that must touch no row
 
@@ -22,15 +21,12 @@ def main() -> int:
     parser.add_argument("--recipes", type=int, default=520, help="how many; default: 520")
     parser.add_argument("--seed", type=int, default=0, help="of the recipes; default: 0")
     parser.add_argument("--mergekit", type=Path, metavar="PYTHON", help="a Python with MergeKit 0.1.5; default: made")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
     parser.add_argument("--report", type=Path, default=ROOT / "conformance" / "report.md", help="where to write it")
     parser.add_argument("--record", type=Path, metavar="CSV", help="write digests and values for the tests")
     arguments = parser.parse_args()
     python = arguments.mergekit or make_environment(ROOT / "build" / "mergekit")
-    with tempfile.TemporaryDirectory() as folder:
-        world = Path(folder)
-        write_models(world)
-        with MergeKit(python.absolute(), world) as peer:
-            found = list(compared(world, peer, arguments.seed, arguments.recipes))
+    found = study(python.absolute(), arguments.seed, arguments.recipes, arguments.jobs)
     arguments.report.write_text(report(arguments.seed, found))
     if arguments.record:
         write_records(arguments.record, [each.record for each in found if each.record is not None])

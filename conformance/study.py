@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
-from collections.abc import Iterator, Sequence, Set
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence, Set
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,7 @@ import numpy as np
 from conformance import ours
 from conformance.compare import TOLERANCE, Models, Verdict, compare, expectations, unlike_configs
 from conformance.distribution import compare_draws
-from conformance.models import FOLDERS, MODELS, Checkpoint, read_checkpoint
+from conformance.models import FOLDERS, MODELS, Checkpoint, read_checkpoint, write_models
 from conformance.peer import MergeKit, Outcome
 from conformance.recipes import Drawn, Recipe, draw_recipe
 from conformance.records import Record, recipe_digest, samples_of
@@ -43,12 +46,28 @@ def read_models(world: Path) -> Models:
     }
 
 
-def compared(world: Path, peer: MergeKit, seed: int, count: int) -> Iterator[Compared]:
-    """The recipes of a seed, one after another."""
+def study(python: Path, seed: int, count: int, jobs: int) -> list[Compared]:
+    """All recipes of a seed up to `count`, in so many processes, each with models and a MergeKit of its own."""
+    shares = [range(first, count, jobs) for first in range(jobs)]
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        found = [each for part in pool.map(partial(_share, python, seed), shares) for each in part]
+    return sorted(found, key=lambda each: each.drawn.number)
+
+
+def _share(python: Path, seed: int, numbers: Sequence[int]) -> list[Compared]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = Path(folder)
+        write_models(world)
+        with MergeKit(python, world) as peer:
+            return list(compared(world, peer, seed, numbers))
+
+
+def compared(world: Path, peer: MergeKit, seed: int, numbers: Iterable[int]) -> Iterator[Compared]:
+    """The recipes of these numbers, one after another."""
     models = read_models(world)
-    for number in range(count):
+    for number in numbers:
         if number % 50 == 0:
-            print(f"recipe {number} of {count}", file=sys.stderr, flush=True)
+            print(f"recipe {number}", file=sys.stderr, flush=True)
         drawn = draw_recipe(seed, number)
         theirs, mine = peer.merge(drawn.recipe, number), ours.merge(drawn.recipe, world)
         if drawn.rows:
