@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for models and outputs; models are kept")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="merges at once, each a process of its own; default: 1")
     parser.add_argument("--report", type=Path, help="write the report here, as Markdown")
     arguments = parser.parse_args()
     work = arguments.work.resolve() / "embedding"
     if not (work / "base").is_dir():
         tell("making four models")
         make_models(SHAPE, [work / name for name in ("base", *MODELS)], seed=0, threads=os.cpu_count() or 1)
-    costs = [
-        measured(METHODS[name], variant, work) for name in arguments.methods for variant in VARIANTS.get(name, [{}])
-    ]
+    merges = [(METHODS[name], variant) for name in arguments.methods for variant in VARIANTS.get(name, [{}])]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        costs = list(pool.map(lambda merge: measured(merge[0], merge[1], work), merges))
     text = report(costs)
     print(text, end="")
     if arguments.report:
@@ -71,7 +73,8 @@ def measured(method: MergeMethod, variant: dict[str, Any], work: Path) -> Cost:
     """Merge once. Leaves this program where that fails."""
     title = " ".join([method.name, *(f"{name}: {str(value).lower()}" for name, value in variant.items())])
     tell(title)
-    recipe, out = work / "recipe.yml", work / "out"
+    name = title.replace(" ", "-").replace(":", "")
+    recipe, out = work / f"{name}.yml", work / f"{name}.out"
     document = recipe_of(method, variant)
     recipe.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     remove_output(out)

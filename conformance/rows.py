@@ -114,7 +114,13 @@ def _tokenizer(recipe: Recipe) -> bool:
     return "tokenizer_source" in recipe
 
 
-def _arithmetic_of_half_precision(recipe: Recipe) -> bool:
+def _arithmetic_of_low_precision(recipe: Recipe) -> bool:
+    """Also karcher of models whose norms float32 finds parallel: it then draws the mean to one of them."""
+    if recipe["merge_method"] == "karcher":
+        for sources in sources_of(recipe):
+            named = {source["model"].partition("/")[2] for source in sources}
+            if {"base", "light"} <= named:
+                return True
     return recipe.get("dtype") != "float32" and any(model.startswith("bf16/") for model in models_of(recipe))
 
 
@@ -136,7 +142,7 @@ _TOUCHES: Mapping[int, Callable[[Recipe], bool]] = {
     11: _unlisted_tensors,
     12: _misspelt,
     13: _tokenizer,
-    14: _arithmetic_of_half_precision,
+    14: _arithmetic_of_low_precision,
     15: _draws,
 }
 
