@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench skills fuzz clean
+.PHONY: help demo test lint docs bench memory conformance skills fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -13,6 +13,8 @@ help:
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
+	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
+	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
 	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
 	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
 	@echo "make clean   remove .venv and everything else that was made"
@@ -35,6 +37,14 @@ docs: $(VENV)/.dev
 WORK ?= build/bench
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/merge_speed.py --work $(WORK) $(if $(PEER),--peer $(PEER))
+
+memory: $(VENV)/.demo
+	$(BIN)/python benchmarks/memory_methods.py --work $(WORK) --report benchmarks/results-memory.md
+
+RECIPES ?= 520
+SEED ?= 0
+conformance: $(VENV)/.dev
+	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
 
 MINUTES ?= 60
 fuzz: $(VENV)/.fuzz

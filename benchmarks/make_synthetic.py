@@ -113,7 +113,9 @@ def tensor_specs(shape: LlamaShape) -> dict[str, TensorSpec]:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocabulary, shape.hidden)}
     for layer in range(shape.layers):
         shapes |= {f"model.layers.{layer}.{name}": own for name, own in layer_shapes(shape).items()}
-    shapes |= {"model.norm.weight": (shape.hidden,), "lm_head.weight": (shape.vocabulary, shape.hidden)}
+    shapes |= {"model.norm.weight": (shape.hidden,)}
+    if not shape.tied:
+        shapes |= {"lm_head.weight": (shape.vocabulary, shape.hidden)}
     return {name: TensorSpec(own, BF16) for name, own in shapes.items()}
 
 
