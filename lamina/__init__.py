@@ -5,6 +5,7 @@ plan = lamina.plan("recipe.yml")            # what a merge would do, from header
 lamina.merge("recipe.yml", "out")           # a published folder
 lamina.tensors("recipe.yml")                # its tensors by name, computed when asked for
 lamina.load_model("recipe.yml")             # a live transformers model, nothing written
+lamina.upscale("base", "out")               # a deeper model, and its recipe out.yml
 
 A recipe is a file, the folder of a published merge, YAML text, a mapping, or what `load_recipe` gives.
 """
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from lamina.api import Result, as_slices, explain, load_model, merge, plan, tensors
     from lamina.errors import LaminaError, RecipeError
     from lamina.recipe.load import Recipe, load_recipe
+    from lamina.upscaling import upscale, upscale_recipe
 
 __all__ = [
-    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe",
+    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe", "upscale", "upscale_recipe",
     "Recipe", "Result", "LaminaError", "RecipeError", "__version__",
 ]  # fmt: skip
 
@@ -30,6 +32,6 @@ def __getattr__(name: str) -> Any:
     """Import the API when it is first used: `lamina --help` needs none of it."""
     if name not in __all__:
         raise AttributeError(f"module 'lamina' has no attribute {name!r}")
-    from lamina import api, errors
+    from lamina import api, errors, upscaling
 
-    return getattr(errors if name.endswith("Error") else api, name)
+    return getattr(errors if name.endswith("Error") else upscaling if name.startswith("upscale") else api, name)

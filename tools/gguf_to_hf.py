@@ -32,7 +32,9 @@ def main() -> None:
     file = gguf_file(given.source)
     print(f"{file.name}: {', '.join(f'{count} tensors in {kind}' for kind, count in quantisations(file).items())}")
     convert(file, given.out, given.dtype)
-    exactness = "exactly what the file holds" if given.dtype == "float32" else "each element rounded once, by 0.2% at most"
+    exactness = (
+        "exactly what the file holds" if given.dtype == "float32" else "each element rounded once, by 0.2% at most"
+    )
     print(f"{given.out}: {given.dtype}, {exactness}")
 
 

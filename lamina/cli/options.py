@@ -41,6 +41,23 @@ def recipe_options(command: Command) -> Command:
     return with_options
 
 
+def hub_options(command: Command) -> Command:
+    """Give a command the flags for models of the Hub; it is called with `hub`, part of the options of the API."""
+
+    @functools.wraps(command)
+    def with_options(
+        cache_dir: Path | None, token: str | None, offline: bool, revision: str | None, **others: Any
+    ) -> None:
+        command(
+            hub=Options(cache_dir=cache_dir, token=token, offline=offline, revision=revision),
+            **others,
+        )
+
+    for decorate in reversed(_HUB_OPTIONS):
+        with_options = decorate(with_options)
+    return with_options
+
+
 class _Aliased(click.Option):
     """An option that `mergekit-yaml` calls otherwise: its name there is accepted, and not shown in help."""
 
@@ -62,6 +79,16 @@ ALIASES = {
     "--out-shard-size": "--shard-size",
 }
 
+_HUB_OPTIONS = [
+    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
+                 help="Where models of the Hub are kept.  [default: the Hub's cache]"),
+    click.option("--token", metavar="TOKEN",
+                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
+    click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
+    click.option("--revision", metavar="REV",
+                 help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
+]  # fmt: skip
+
 _RECIPE_OPTIONS = [
     click.argument("recipe"),
     click.option("--set", "set_values", multiple=True, metavar="PATH=VALUE",
@@ -73,13 +100,7 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
-    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
-                 help="Where models of the Hub are kept.  [default: the Hub's cache]"),
-    click.option("--token", metavar="TOKEN",
-                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
-    click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
-    click.option("--revision", metavar="REV",
-                 help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
+    *_HUB_OPTIONS,
 ]  # fmt: skip
 
 workers_option = click.option(

@@ -56,7 +56,8 @@ class Recipe:
 
     `text` has the changes of `--set` in it, `written` has not: the places are places of that.
     `slips` are faults that the border lets pass: worth a notice. `incomplete` are the ways of slices from
-    which an entry had to be left out (the empty way: of the whole recipe).
+    which an entry had to be left out (the empty way: of the whole recipe). `notes` are small files, by name,
+    that whoever made the recipe wants to lie beside the result.
     """
 
     file: str
@@ -69,6 +70,7 @@ class Recipe:
     incomplete: frozenset[Way] = frozenset()
     border: Border = "normal"
     overrides: Mapping[Way, str] = field(default_factory=dict)
+    notes: Mapping[str, bytes] = field(default_factory=dict)
 
     def problem(self, code: str, message: str, way: Way = (), suggestion: str = "") -> Problem:
         """A fault at a value, or at the nearest thing around it that the text shows."""
