@@ -174,8 +174,8 @@ What was checked in the same run, and would have stopped it:
   layers, {cut:+.2f} at 38. Every layer is one that was trained; only one of them is given what it does not know.
 - **A blend is no compromise between two layers.** Whole copies 8 layers apart cost {ramp:+.2f} as a ramp and
   {average:+.2f} as an average. Layers at different depths are different functions, whose weights have nothing in
-  common that would survive a mean. Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating a layer costs
-  {one_cut:+.2f}. Blending is for the same depth of models of one family.
+  common that would survive a mean. Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating
+  one layer costs {one_cut:+.2f}. Blending is for the same depth of models of one family.
 - **A ramp is the milder blend** because its ends are nearly whole layers. That is all that can be said for it.
 - **The kind of text matters.** SOLAR costs {bible_cost:+.2f} on the Bible, which the model predicts better than the
   novels: there is more to lose. Measure on your own text.
