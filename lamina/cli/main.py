@@ -22,6 +22,8 @@ VERBS = {
     "upscale": "Make a model deeper: SOLAR, or LLaMA-Pro.",
     "plan": "Show what a recipe would do, without reading a tensor.",
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
+    "check": "Check a model: whole, its layers in place, its weights sound.",
+    "diff": "Compare two models, layer by layer.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
@@ -30,6 +32,8 @@ EXIT_CODES = {
     0: "done, or already there",
     1: "failed after reading began; nothing is visible at the output",
     2: "the request cannot be planned; nothing was read but configs and headers",
+    3: "suspicious: `lamina check` found what nobody asked for",
+    4: "broken: `lamina check` found a model that is not what it should be",
     130: "interrupted; nothing is visible at the output",
     141: "who read the output went away (`lamina plan recipe.yml | head -1`)",
 }

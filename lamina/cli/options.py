@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina.api import Options
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.sizes import Size
 from lamina.recipe.load import RecipeLike
 
-Command = Callable[..., None]
+Command = Callable[..., object]
 
 
 def recipe_options(command: Command) -> Command:
@@ -36,26 +37,25 @@ def recipe_options(command: Command) -> Command:
         options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
-    for decorate in reversed(_RECIPE_OPTIONS):
-        with_options = decorate(with_options)
-    return with_options
+    return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
 
 
 def hub_options(command: Command) -> Command:
-    """Give a command the flags for models of the Hub; it is called with `hub`, part of the options of the API."""
+    """Give a command the flags about the Hub; it is called with `hub`."""
 
     @functools.wraps(command)
     def with_options(
         cache_dir: Path | None, token: str | None, offline: bool, revision: str | None, **others: Any
     ) -> None:
-        command(
-            hub=Options(cache_dir=cache_dir, token=token, offline=offline, revision=revision),
-            **others,
-        )
+        command(hub=HubOptions(cache_dir, token, offline, revision), **others)
 
-    for decorate in reversed(_HUB_OPTIONS):
-        with_options = decorate(with_options)
-    return with_options
+    return _decorated(with_options, _HUB_OPTIONS)
+
+
+def _decorated(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for decorate in reversed(options):
+        command = decorate(command)
+    return command
 
 
 class _Aliased(click.Option):
@@ -79,16 +79,6 @@ ALIASES = {
     "--out-shard-size": "--shard-size",
 }
 
-_HUB_OPTIONS = [
-    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
-                 help="Where models of the Hub are kept.  [default: the Hub's cache]"),
-    click.option("--token", metavar="TOKEN",
-                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
-    click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
-    click.option("--revision", metavar="REV",
-                 help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
-]  # fmt: skip
-
 _RECIPE_OPTIONS = [
     click.argument("recipe"),
     click.option("--set", "set_values", multiple=True, metavar="PATH=VALUE",
@@ -100,7 +90,16 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
-    *_HUB_OPTIONS,
+]  # fmt: skip
+
+_HUB_OPTIONS = [
+    click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
+                 help="Where models of the Hub are kept.  [default: the Hub's cache]"),
+    click.option("--token", metavar="TOKEN",
+                 help="For gated models of the Hub.  [default: as `hf auth login` left it]"),
+    click.option("--offline", is_flag=True, help="Ask the Hub for nothing; what is cached is used."),
+    click.option("--revision", metavar="REV",
+                 help="Branch, tag or commit of what is named on the Hub without one.  [default: main]"),
 ]  # fmt: skip
 
 workers_option = click.option(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lamina import api
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.merge import as_data, merge_and_tell
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
@@ -71,7 +72,7 @@ def upscale(
     add: int | None,
     at: tuple[int, ...] | None,
     only_recipe: bool,
-    hub: api.Options,
+    hub: HubOptions,
     workers: int | None,
     memory: int,
     shard_size: int,
@@ -87,9 +88,10 @@ def upscale(
 
     Example: lamina upscale SmolLM2-135M deeper --to 48
     """
+    options = api.Options(cache_dir=hub.cache_dir, token=hub.token, offline=hub.offline, revision=hub.revision)
     recipe = upscale_recipe(
         model, out, method=method, to=to, drop=drop, overlap=overlap, scale_repeated=scale_repeated, add=add,
-        at=at or (), **hub,  # type: ignore[misc]
+        at=at or (), **options,  # type: ignore[misc]
     )  # fmt: skip
     if only_recipe:
         click.echo(recipe.text, nl=False)
@@ -101,9 +103,9 @@ def upscale(
             if line.startswith("# "):
                 click.echo(line.removeprefix("# "))
     if dry_run:
-        plan_and_tell(recipe, out, hub, **limits, as_json=as_json)
+        plan_and_tell(recipe, out, options, **limits, as_json=as_json)
         return
-    result = merge_and_tell(recipe, out, hub, **limits, quiet=quiet or as_json, verbose=verbose)
+    result = merge_and_tell(recipe, out, options, **limits, quiet=quiet or as_json, verbose=verbose)
     keep_beside(recipe)
     if as_json:
         print_json(as_data(result) | {"recipe": recipe.file})
