@@ -8,6 +8,7 @@ it was trained as. A seam that goes back, or on, by a whole number of periods ke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lamina.architectures.infer import text_config
@@ -29,6 +30,32 @@ def period_of(kinds: Sequence[object]) -> int:
     return 0
 
 
-def out_of_step(kinds: Sequence[object], period: int, layers: Sequence[int]) -> list[int]:
-    """Output layers whose kind is not what the rhythm has in their place; `layers` are their source layers."""
-    return [place for place, layer in enumerate(layers) if kinds[layer] != kinds[place % period]]
+@dataclass(frozen=True)
+class Lapse:
+    """Output layers that are `out` of the rhythm of `period`; where it is lost first, and what would keep it.
+
+    There output layer `place` is source layer `begins`, after `ends` (None at the bottom); any of `instead` keeps step.
+    """
+
+    period: int
+    out: tuple[int, ...]
+    place: int
+    ends: int | None
+    begins: int
+    instead: tuple[int, ...]
+
+
+def lapse(kinds: Sequence[object], stack: Sequence[tuple[int, object]]) -> Lapse | None:
+    """Where a stack of layers falls out of step with its model's rhythm; None where it does not, or there is none.
+
+    `kinds` are the model's; `stack` has for each output layer the source layer and its kind.
+    """
+    period = period_of(kinds)
+    out = tuple(place for place, (_, kind) in enumerate(stack) if kind != kinds[place % period]) if period > 1 else ()
+    if not out:
+        return None
+    place = next(place for place, (layer, _) in enumerate(stack) if (layer - place) % period)
+    begins = stack[place][0]
+    below = begins - (begins - place) % period
+    instead = tuple(layer for layer in (below, below + period) if 0 <= layer < len(kinds))
+    return Lapse(period, out, place, stack[place - 1][0] if place else None, begins, instead)
