@@ -74,7 +74,7 @@ def outputs_of(suffixes: Iterable[str]) -> tuple[str, ...]:
 def why_no_identity(config: Mapping[str, Any]) -> str | None:
     """Why a layer of this model changes the stream although its outputs are zero; None where it does not."""
     text = text_config(config)
-    kinds = [str(each.get("model_type")) for each in (text, config) if each.get("model_type")]
+    kinds = list(dict.fromkeys(str(each["model_type"]) for each in (text, config) if "model_type" in each))
     for kind in kinds:
         if kind in NOT_ADDING:
             return f"in {kind} {NOT_ADDING[kind]}"

@@ -195,11 +195,16 @@ def _scale(model: PlainModel, layer: int, factor: float) -> str:
     names = {suffix: architecture.layer_name(layer, suffix) for suffix in architecture.layers[layer]}
     outputs = [names[suffix] for suffix in outputs_of(names)]
     packed = [name for name in outputs if specs[name].dtype.kind is not Kind.FLOAT]
-    if packed or not outputs:
-        found = f"`{packed[0]}` is stored as {specs[packed[0]].dtype}" if packed else "no output projection was found"
+    found = "no output projection was found" if not outputs else ""
+    found = f"`{packed[0]}` is stored as {specs[packed[0]].dtype}" if packed else found
+    found = "it is quantised" if "quantization_config" in model.config else found
+    if found:
         raise _refused(f"`{model.name}`, layer {layer}: {found}, so what it adds cannot be multiplied.", "no-identity")
     others = [*(name for name in names.values() if name not in outputs), *architecture.before, *architecture.after]
-    filters = dict.fromkeys(_filter(name, architecture.layer_name(layer, ""), others) for name in outputs)
+    filters: list[str] = []
+    for name in outputs:
+        if not any(each in name for each in filters):
+            filters.append(_filter(name, architecture.layer_name(layer, ""), others))
     return f"[{', '.join(f'{{filter: {each}, value: {factor:g}}}' for each in filters)}]"
 
 
