@@ -136,7 +136,7 @@ _EMBEDDINGS = re.compile(
 def end_role_of(name: str) -> Role:
     """The role of a tensor outside the layers: `model.norm.weight` is a final norm or one of the embeddings' norms."""
     *blocks, _ = name.lower().split(".")
-    if any(_HEADS.match(block) for block in blocks):
+    if any(_HEADS.match(block) for block in blocks) or blocks == ["decoder"]:  # as ModernBERT calls its head
         return Role.HEAD
     if any(_POSITIONS.search(part) for part in name.lower().split(".")):
         return Role.POSITIONS

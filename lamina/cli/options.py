@@ -27,6 +27,7 @@ def recipe_options(command: Command) -> Command:
         set_values: tuple[str, ...],
         border: str,
         seed: int,
+        assume_per_layer: tuple[str, ...],
         cache_dir: Path | None,
         token: str | None,
         offline: bool,
@@ -34,7 +35,13 @@ def recipe_options(command: Command) -> Command:
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
-        options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
+        options |= {
+            "assume_per_layer": assume_per_layer,
+            "cache_dir": cache_dir,
+            "token": token,
+            "offline": offline,
+            "revision": revision,
+        }
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
@@ -90,6 +97,8 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
+    click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
+                 help="A list in config.json that Lamina does not know and whose values go with the layers."),
 ]  # fmt: skip
 
 _HUB_OPTIONS = [
