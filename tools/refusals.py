@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from compare import Source, logits, reference_of
+from compare import Difference, Source, logits, reference_of
 from reassemble import DEPTH_NAMES, INDEX_LISTS
 from shrink import from_config
 
 
 def needless(source: Source, order: Sequence[int], letter: str) -> str | None:
     """The settings with which the class computes what the moved modules compute; None where none was found.
+    Raises Difference where the search does not even find the original.
 
-    The search is over the class's own config: lists by layer reordered, lists of layer numbers renumbered, and
-    the whole numbers that the letter names, two at a time, set to every value up to the new depth.
+    The search is over the class's own config: lists by layer reordered, lists of layer numbers renumbered, and each
+    whole number that the letter names, alone and with another one that speaks of layers, set to every value
+    up to the new depth.
     """
     reference = reference_of(source, order)
     if isinstance(reference, str):
         return None
     state, expected = reference.state_dict(), logits(reference, source.prompt)
+    kind = type(source.model.config)
+    whole, unmoved = range(source.depth), logits(source.model, source.prompt)
+    if not _computes(kind, _reordered(source, whole, {}), source.model.state_dict(), source.prompt, unmoved):
+        raise Difference(f"refused ({letter}), and the class cannot be made again from its own config")
     for settings in _settings(source, order, letter):
         config = _reordered(source, order, settings)
-        if _computes(type(source.model.config), config, state, source.prompt, expected):
+        if _computes(kind, config, state, source.prompt, expected):
             return f"with {settings or 'its lists reordered'} the class computes what the moved layers compute."
     return None
 
 
 def _settings(source: Source, order: Sequence[int], letter: str) -> Iterator[dict[str, int]]:
     text = vars(source.model.config.get_text_config(decoder=True))
-    named = dict.fromkeys(re.findall(r"`(\w+)", letter))
-    keys = [key for key in named if type(text.get(key)) is int and key not in DEPTH_NAMES]
+    numbers = [key for key, value in text.items() if type(value) is int and key not in DEPTH_NAMES]
+    named = [key for key in numbers if re.search(rf"`{key}\b", letter)]
+    beside = [key for key in numbers if "layer" in key and key not in named]
     yield {}
-    for key in keys:
+    for key in named:
         yield from ({key: value} for value in range(len(order) + 1))
-    for pair in itertools.combinations(keys, 2):
+    pairs = [*itertools.combinations(named, 2), *itertools.product(named, beside)]
+    for pair in pairs:
         for values in itertools.product(range(len(order) + 1), repeat=2):
             yield dict(zip(pair, values, strict=True))
 
@@ -59,7 +66,7 @@ def _reordered(source: Source, order: Sequence[int], settings: Mapping[str, int]
                 new[key] = [place for place, layer in enumerate(order) if layer in value]
         return {**new, **settings}
 
-    return rewritten(json.loads(source.model.config.to_json_string(use_diff=False)))
+    return rewritten(source.model.config.to_dict())
 
 
 def _computes(

@@ -14,7 +14,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-HIDDEN, HEAD, HEADS, WINDOW, VOCABULARY, DEPTH = 64, 16, 4, 8, 128, 6
+HIDDEN, HEAD, HEADS, WINDOW, VOCABULARY, DEPTH, TOWER_DEPTH = 64, 16, 4, 8, 128, 6, 3
 PROMPT = 24  # tokens: three windows
 
 # What every spelling of a size becomes. A key that a config does not have, or has as None, stays away.
@@ -116,7 +116,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "sliding_window": WINDOW,
     },
     "dbrx": {"rope_parameters": _ROPE, "attn_config": {"rope_theta": 10_000.0, "clip_qkv": 8.0}},
-    "deepseek_v2": {"num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "dots1": {
         "n_routed_experts": 4,
         "n_shared_experts": 1,
@@ -128,7 +128,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "dots3_note": {
         "text_config": {"head_dim": 2 * HEAD},
         "vision_config": {"adapter_in_dim": HIDDEN, "adapter_out_dim": HIDDEN},
-        "audio_config": {"adapter_out_dim": HIDDEN},
+        "audio_config": {"adapter_input_size": HIDDEN, "adapter_out_dim": HIDDEN},
     },
     "dots3_note_text": {"head_dim": 2 * HEAD},
     "ernie4_5_moe": {"moe_layer_end_index": 5},
@@ -137,7 +137,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "activation_sparsity_pattern": [0.9, 0.9, 0.0, 0.0, 0.0, 0.0],
         "intermediate_size": 96,
     },
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "gemma4_text": _KV_SHARED,
     "gpt_neo": {"attention_types": [[["global", "local"], 3]]},
     "granitemoehybrid": {"layer_types": _RECURRENT},
@@ -225,18 +225,23 @@ def _stored(model: torch.nn.Module) -> Iterator[torch.Tensor]:
             yield tensor
 
 
-def _shrunk(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of `config` that have to be smaller, with their small values; nested configs likewise."""
+def _shrunk(config: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:
+    """The keys of `config` that have to be smaller, with their small values; nested configs likewise.
+
+    Towers beside the decoder have another depth than it has.
+    """
     small: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and (key.endswith("_config") or key in ("decoder", "encoder")):
-            small[key] = {**_shrunk(value), **({"model_type": value["model_type"]} if "model_type" in value else {})}
+            small[key] = _shrunk(value, depth if key in ("text_config", "decoder") else TOWER_DEPTH)
+            if value.get("model_type"):
+                small[key]["model_type"] = value["model_type"]
         elif key in TOKEN_IDS and value is not None:
             small[key] = TOKEN_IDS[key]
         elif key == "is_decoder":
             small[key] = True
         elif type(value) is int and key in SIZES:
-            small[key] = min(value, SIZES[key])
+            small[key] = min(value, depth if SIZES[key] == DEPTH else SIZES[key])
     if "kv_lora_rank" in small:
         small["num_key_value_heads"] = HEADS  # latent attention has keys for every head
     return small

@@ -93,12 +93,13 @@ def examine(model_type: str, folder: Path) -> Row:
 def outcome(source: Source, order: Callable[[int], list[int]], out: Path) -> Outcome:
     """Merge the layers of a model in one order and compare all that can be compared."""
     try:
-        check_self_merge(source, out / "whole")
-        return Outcome(WORKS, check_move(source, order(source.depth), out / "moved"))
-    except LaminaError as error:
-        letter = "; ".join(problem.message for problem in error.problems)
-        way = needless(source, order(source.depth), letter)
-        return Outcome(NEEDLESS, f"{letter} But: {way}") if way else Outcome(REFUSED, letter)
+        try:
+            check_self_merge(source, out / "whole")
+            return Outcome(WORKS, check_move(source, order(source.depth), out / "moved"))
+        except LaminaError as error:
+            letter = " ".join(problem.message for problem in error.problems).replace(f"{source.folder}: ", "")
+            way = needless(source, order(source.depth), letter)
+            return Outcome(NEEDLESS, f"{letter} But {way}") if way else Outcome(REFUSED, letter)
     except Difference as error:
         return Outcome(WRONG, str(error))
     except Exception as error:  # of Lamina or of the class: a merge that does not load is wrong
@@ -189,8 +190,9 @@ Of each class a tiny random model with all its kinds of layers is saved, and its
   bit, those of the original whose modules were moved in memory, without a cache and token by token with one, on a
   prompt of three sliding windows; cached and uncached logits agree within 1e-4 wherever they do for the original.
 - **refused**: before a byte is read, with the reason shown. It was looked for a config that says what the moved layers
-  are: lists by layer reordered, lists of layer numbers renumbered, and every whole number that the reason names set to
-  all values that it may have. With none of them the class builds the moved layers and computes their logits.
+  are: lists by layer reordered, lists of layer numbers renumbered, and each whole number that the reason names, alone
+  and with another one that speaks of layers, set to every value up to the new depth. With none of them the class builds
+  the moved layers and computes their logits.
 - **refused without need**: there is such a config.
 - **WRONG**: merged, and anything above is not so.
 
