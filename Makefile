@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs architectures bench clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make architectures   move the layers of every class of transformers (15 minutes): docs/architectures.md"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make clean   remove .venv and everything else that was made"
 
@@ -29,6 +30,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python tools/make_docs.py
+
+architectures: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/sweep_architectures.py
 
 WORK ?= build/bench
 bench: $(VENV)/.dev
