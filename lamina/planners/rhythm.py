@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.architectures.infer import text_config
-from lamina.architectures.layer_config import PER_LAYER_LISTS
+from lamina.architectures.layer_facts import FACTS
 
 
-def kinds_of(config: Mapping[str, Any], depth: int) -> list[tuple[object, ...]]:
-    """What config.json says of each layer, in its lists of one value a layer; equal tuples are equal kinds."""
+def kinds_of(config: Mapping[str, Any], depth: int) -> list[tuple[str, ...]]:
+    """Of each layer what comes round of it, as config.json or the model type has it; equal tuples are equal kinds."""
     text = text_config(config)
-    lists = [text[key] for key in PER_LAYER_LISTS if isinstance(text.get(key), list) and len(text[key]) == depth]
-    return [tuple(each[layer] for each in lists) for layer in range(depth)]
+    facts = [fact.read(text, depth) for fact in FACTS if not fact.of_layers]
+    coming_round = [[repr(value) for value in values] for values in facts if values and period_of(values) > 1]
+    return [tuple(values[layer] for values in coming_round) for layer in range(depth)]
 
 
 def period_of(kinds: Sequence[object]) -> int:

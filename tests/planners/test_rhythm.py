@@ -54,9 +54,21 @@ def test_what_would_keep_step_does(layers: list[int]) -> None:
             assert (instead - found.place) % found.period == 0
 
 
-def test_kinds_are_read_from_every_list_that_is_as_long_as_the_model() -> None:
-    config = {"layer_types": ["a", "b"], "mlp_layer_types": ["x", "x"], "no_rope_layers": [1, 0, 1]}
-    assert kinds_of(config, 2) == [("a", "x"), ("b", "x")]
+def test_kinds_are_what_comes_round_and_nothing_else() -> None:
+    """Every second layer slides, every third knows no positions, the first is dense."""
+    config = {
+        "layer_types": ["a", "b"] * 6,
+        "no_rope_layers": [1, 1, 0] * 4,
+        "mlp_layer_types": ["dense", *["sparse"] * 11],
+    }
+    kinds = kinds_of(config, 12)
+    assert kinds[:3] == [("'a'", "1"), ("'b'", "1"), ("'a'", "0")]
+    assert period_of(kinds) == 6
+
+
+def test_kinds_that_config_json_leaves_unsaid_are_those_of_the_model_type() -> None:
+    assert period_of(kinds_of({"model_type": "gemma3_text", "sliding_window_pattern": 6}, 26)) == 6
+    assert period_of(kinds_of({"model_type": "llama"}, 26)) == 1
 
 
 def test_the_plan_tells_of_a_rhythm_that_is_lost_and_where(desk: Desk) -> None:

@@ -150,7 +150,9 @@ def kinds(period: int, layers: int) -> dict[str, Any]:
     return {"layer_types": ["full" if layer % period == period - 1 else "sliding" for layer in range(layers)]}
 
 
-@pytest.mark.parametrize(("period", "layers", "depth"), [(2, 26, 40), (6, 26, 38), (6, 62, 92), (4, 28, 44), (2, 27, 43)])
+@pytest.mark.parametrize(
+    ("period", "layers", "depth"), [(2, 26, 40), (6, 26, 38), (6, 62, 92), (4, 28, 44), (2, 27, 43)]
+)
 def test_the_default_keeps_the_rhythm_of_layer_kinds(period: int, layers: int, depth: int) -> None:
     found = solar(model(layers, config=kinds(period, layers)))
     assert found.depth == depth
