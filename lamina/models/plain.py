@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,8 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     CheckpointError where there is none of them.
     """
     path = Path(ref.path).expanduser()
-    for folder in dict.fromkeys((beside / path, path)):
+    # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
+    for folder in dict.fromkeys((beside / path, Path(os.path.normpath(beside / path)), path)):
         if folder.is_dir():
             return LocalFiles(folder)
     if ref.is_hub_id:
