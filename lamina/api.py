@@ -70,7 +70,8 @@ class Options(TypedDict, total=False):
 
     `set_values` change it (`["stack[1].at=8"]`); `border` says which slips are errors: "strict", "normal" or
     "lenient". `seed` is of the random draws. `unlike_models` lets models be merged whose configs disagree
-    about what they compute, if their tensors have equal shapes. Without `copy_tokenizer` no tokenizer is
+    about what they compute, if their tensors have equal shapes. `assume_per_layer` names keys of config.json
+    whose lists go with the layers, where Lamina does not know them. Without `copy_tokenizer` no tokenizer is
     written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
     `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
     are named without one.
@@ -80,6 +81,7 @@ class Options(TypedDict, total=False):
     border: Border
     seed: int
     unlike_models: bool
+    assume_per_layer: Sequence[str]
     copy_tokenizer: bool
     write_model_card: bool
     cache_dir: str | Path | None
@@ -278,6 +280,7 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
         open_once,
         seed=options.get("seed", 0),
         unlike_models=options.get("unlike_models", False),
+        assume_per_layer=tuple(options.get("assume_per_layer", ())),
         trace=trace,
     )
     files = found.files

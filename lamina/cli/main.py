@@ -21,6 +21,8 @@ VERBS = {
     "merge": "Merge the models of a recipe into a new folder.",
     "plan": "Show what a recipe would do, without reading a tensor.",
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
+    "check": "Check a model: whole, its layers in place, its weights sound.",
+    "diff": "Compare two models, layer by layer.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
@@ -29,6 +31,8 @@ EXIT_CODES = {
     0: "done, or already there",
     1: "failed after reading began; nothing is visible at the output",
     2: "the request cannot be planned; nothing was read but configs and headers",
+    3: "suspicious: `lamina check` found what nobody asked for",
+    4: "broken: `lamina check` found a model that is not what it should be",
     130: "interrupted; nothing is visible at the output",
     141: "who read the output went away (`lamina plan recipe.yml | head -1`)",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lamina.architectures.infer import Architecture, infer_architecture
+from lamina.architectures.layer_config import Decoder
 from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, open_checkpoint, parse_json
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
@@ -32,6 +33,11 @@ class PlainModel:
             return infer_architecture(self.checkpoint.specs, self.config)
         except ValueError as error:
             raise CheckpointError(f"{self.checkpoint.files.label}: {error}") from error
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """Config and architecture, for moving layers."""
+        return Decoder(self.name, self.config, self.architecture)
 
     def expr(self, name: str) -> Expr | None:
         """The tensor `name`; a tied model's head is its embedding; None where the model has no such tensor."""

@@ -6,7 +6,7 @@ the tensors is written down. Nothing but configs and headers is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from lamina.errors import CheckpointError, Problem, RecipeError, did_you_mean, nearest
@@ -46,12 +46,14 @@ def plan_merge(
     *,
     seed: int = 0,
     unlike_models: bool = False,
+    assume_per_layer: Sequence[str] = (),
     trace: Trace | None = None,
 ) -> Plan:
     """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place.
 
     `unlike_models` lets models be merged whose configs say that they compute differently, if their tensors
-    have equal shapes. `trace` watches the making of one tensor.
+    have equal shapes. `assume_per_layer` names keys of config.json whose lists go with the layers, where that is not
+    known. `trace` watches the making of one tensor.
     """
     findings = Findings(recipe, list(recipe.problems), unlike_models=unlike_models)
     for slip in recipe.slips:
@@ -71,7 +73,7 @@ def plan_merge(
     sound = tuple(entry for entry in slices if _is_sound(entry, models) and entry.way not in apart)
     if donor is None or not ends_are_sound(donor, models, findings) or not sound or () in recipe.incomplete:
         raise RecipeError(findings.problems)
-    request = Request(recipe, method, models, donor, sound, parameters, seed)
+    request = Request(recipe, method, models, donor, sound, parameters, seed, assume_per_layer)
     check_one_family(request, findings)
     jobs = jobs_of(request, findings, trace)
     dropped = () if findings.problems else tuple(_dropped(request, jobs, findings))
@@ -287,6 +289,8 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
                 continue
             if name in reasons:
                 yield Dropped(model.name, name, reasons[name])
+            elif name in architecture.next_token:
+                yield Dropped(model.name, name, "it predicts further tokens behind the last layer, which has moved")
             elif architecture.tied and name == architecture.head:
                 yield Dropped(model.name, name, "the embedding stands for it (tied)")
             elif name in made:

@@ -159,7 +159,7 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
         layers = model.architecture.layers
         usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
         uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
-        if uneven and not has_layer_kinds(model.config):
+        if uneven and not has_layer_kinds(model.decoder):
             index, names = next(iter(uneven.items()))
             findings.notice(
                 "uneven-layers",

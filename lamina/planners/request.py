@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+from lamina.architectures.layer_config import Origin, Origins, is_unmoved
 from lamina.errors import Problem, nearest
 from lamina.merge_methods import METHODS, MergeMethod
 from lamina.model_ref import ModelRef
@@ -68,6 +70,7 @@ class Request:
     slices: tuple[Slice, ...]
     parameters: Mapping[str, Setting]
     seed: int = 0
+    assume_per_layer: Sequence[str] = ()  # keys of config.json, unknown here, whose lists go with the layers
 
     @property
     def gradient_ends(self) -> str:
@@ -79,6 +82,24 @@ class Request:
     def depth(self) -> int:
         """Number of output layers."""
         return sum(entry.depth for entry in self.slices)
+
+    @cached_property
+    def origins(self) -> Origins:
+        """For each output layer the layers that it is made of."""
+        return [
+            [Origin(self.models[source.ref].decoder, source.start + index) for source in entry.sources]
+            for entry in self.slices
+            for index in range(entry.depth)
+        ]
+
+    @cached_property
+    def keeps_next_token(self) -> bool:
+        """True where layers that predict further tokens still come after the last layer that they were trained behind.
+
+        Then they are merged as the final norm is; else they are dropped.
+        """
+        found = {frozenset(self.models[source.ref].architecture.next_token) for source in self.slices[-1].sources}
+        return is_unmoved(self.donor.decoder, self.origins) and len(found) == 1
 
 
 def typed_slices(slices: Sequence[Slice], method: MergeMethod, findings: Findings) -> list[Slice]:

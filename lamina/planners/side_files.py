@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from lamina.architectures.config_values import SHARED, config_values
-from lamina.architectures.layer_config import Origin, restacked_config
+from lamina.architectures.infer import is_tied_by_config, text_key
+from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
@@ -86,23 +87,22 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
 
 def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
     donor = request.donor
-    origins = [
-        [Origin(request.models[source.ref].config, source.start + index) for source in entry.sources]
-        for entry in request.slices
-        for index in range(entry.depth)
-    ]
-    config, problems = restacked_config(donor.config, donor.architecture.depth_key, donor.architecture.depth, origins)
+    config, problems = restacked_config(donor.decoder, request.origins, request.assume_per_layer)
     for problem in dict.fromkeys(problems):
         findings.fault("layer-config", problem, (*request.slices[0].way, problem))
     quantised = [model.name for model in request.models.values() if "quantization_config" in model.config]
     if quantised and (len(quantised) < len(request.models) or not all(is_copy(job.expr) for job in jobs.all)):
         message = f"`{quantised[0]}` is quantised: its layers can be moved as they are, and not be averaged or cast."
         findings.fault("quantised", message, request.slices[0].way)
-    text = config["text_config"] if len(donor.architecture.depth_key) > 1 else config
+    key = text_key(config)
+    text = config if key is None else config[key]
+    if donor.architecture.next_token and not request.keeps_next_token:
+        forget_next_token_layers(text)
     if (dtype := _dtype(jobs)) is not None:
         config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
-    if jobs.tied != donor.architecture.tied or (not jobs.tied and text.get("tie_word_embeddings")):
-        text["tie_word_embeddings"] = jobs.tied
+    if is_tied_by_config(config) is not jobs.tied:
+        # Which of two parts counts is the class's affair: both say it.
+        config["tie_word_embeddings"] = text["tie_word_embeddings"] = jobs.tied
     _check_vocabulary(request, jobs, text, findings)
     return config
 
@@ -131,14 +131,15 @@ def _dtype(jobs: Jobs) -> DType | None:
 
 def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], findings: Findings) -> None:
     """Embedding, head and config.json must agree on the number of rows."""
-    donor = request.donor.architecture
+    donor, specs = request.donor.architecture, request.donor.checkpoint.specs
     rows = {job.name: job.expr.spec.shape[0] for job in jobs.all if job.name in (donor.embedding, donor.head)}
-    of_donor = request.donor.checkpoint.specs[donor.embedding].shape[0]
+    of_donor = specs[donor.embedding].shape[0]
     for name, count in rows.items():
-        if count != of_donor:
+        expected = specs[name].shape[0] if name in specs else of_donor
+        if count != expected:
             message = (
                 f"`{name}` has {count} rows, while config and tokenizer come from `{request.donor.name}` with "
-                f"{of_donor}. Take both ends from models of one vocabulary, and name its owner as `base_model`."
+                f"{expected}. Take both ends from models of one vocabulary, and name its owner as `base_model`."
             )
             findings.fault("vocabulary", message, request.slices[-1 if name == donor.head else 0].sources[0].way)
     if rows and config.get("vocab_size") not in (None, of_donor):

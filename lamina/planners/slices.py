@@ -88,12 +88,16 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     donor = request.donor.architecture
     jobs = [make(name, _same(name), embed) for name in _names(request, embed, lambda model: model.architecture.before)]
     jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
-    jobs += [make(name, _same(name), norm) for name in _names(request, norm, _norm_names)]
-    jobs += [make(name, _same(name), head) for name in _names(request, head, _head_companions)]
+    jobs += [make(name, _same(name), norm) for name in _names(request, norm, lambda model: model.architecture.norms)]
+    if request.keeps_next_token:
+        named = _names(request, norm, lambda model: model.architecture.next_token)
+        jobs += [make(name, _same(name), norm) for name in named]
+    companions = _names(request, head, lambda model: model.architecture.head_companions)
+    jobs += [make(name, _same(name), head) for name in companions]
     head_job = make(donor.head, lambda model, _source: model.architecture.head, head)
     sources_tied = all(request.models[source.ref].architecture.tied for source in head.entry.sources)
     embedding = next((job.expr for job in jobs if job is not None and job.name == donor.embedding), None)
-    tied = sources_tied and head_job is not None and head_job.expr == embedding
+    tied = sources_tied and head_job is not None and head_job.expr == embedding and donor.can_be_tied
     written = [*jobs, None if tied else head_job]
     made = tuple(job for job in written if job is not None)
     return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
@@ -134,21 +138,6 @@ def _end(request: Request, role: Role) -> _Place:
 def _names(request: Request, place: _Place, names: Callable[[PlainModel], tuple[str, ...]]) -> list[str]:
     models = [request.models[source.ref] for source in place.entry.sources]
     return list(dict.fromkeys(name for model in models for name in names(model)))
-
-
-def _norm_names(model: PlainModel) -> tuple[str, ...]:
-    head = model.architecture.head
-    return tuple(name for name in model.architecture.after if _module(name) != _module(head))
-
-
-def _head_companions(model: PlainModel) -> tuple[str, ...]:
-    """What belongs to the head beside its matrix: a bias."""
-    head = model.architecture.head
-    return tuple(name for name in model.architecture.after if _module(name) == _module(head) and name != head)
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 _NameIn = Callable[[PlainModel, Source], str]
