@@ -10,6 +10,8 @@
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
+    ├── OwnMethodFailed             somebody's own merge method raised, or broke a rule            (1)
+    ├── LawBroken                   a merge method does not keep a law                             (1)
     └── WriteFailed                 the disk refused: full, or an I/O error                        (1)
 
 Exit code 2 means that nothing was read but configs and headers, and nothing was written; 1 that reading
@@ -152,6 +154,18 @@ class NonFiniteResult(LaminaError):
     """NaN or infinity appeared that no input explains."""
 
     code = "non-finite"
+
+
+class OwnMethodFailed(LaminaError):
+    """Somebody's own merge method raised an error, or returned what is no result. The letter has its file and line."""
+
+    code = "own-method"
+
+
+class LawBroken(LaminaError):
+    """A merge method does not keep one of the laws. The letter says which, and shows a case."""
+
+    code = "law"
 
 
 class WriteFailed(LaminaError):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from reassemble import depth_of, reassembled
 from safetensors.torch import load_file
-from shrink import PROMPT
+from shrink import DEPTH, PROMPT
 from transformers import AutoModelForCausalLM
 
 import lamina
@@ -40,7 +40,11 @@ class Source:
 
     @property
     def depth(self) -> int:
-        return depth_of(self.model.config)
+        """The number of layers. Where a class has several stacks and no such number, that of most tiny models."""
+        try:
+            return depth_of(self.model.config)
+        except AttributeError:
+            return DEPTH
 
 
 def open_source(model: Any, folder: Path) -> Source:
@@ -89,7 +93,7 @@ def load(folder: Path) -> Any:
     return model.eval()
 
 
-def check_self_merge(source: Source, out: Path) -> None:
+def check_self_merge(source: Source, out: Path) -> str:
     """All layers in their own order are the same file again: every tensor's bits, and the config."""
     merge(source, range(source.depth), out)
     check_tensors(load_file(out / "model.safetensors"), load_file(source.folder / "model.safetensors"), "self-merge")
@@ -97,6 +101,7 @@ def check_self_merge(source: Source, out: Path) -> None:
     if ours != theirs:
         keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         raise Difference(f"self-merge: config.json differs in {', '.join(keys)}")
+    return ""
 
 
 def check_move(source: Source, order: Sequence[int], out: Path) -> str:
@@ -112,6 +117,9 @@ def check_move(source: Source, order: Sequence[int], out: Path) -> str:
     check_state(merged, reference, "against the moved modules")
     check_equal(logits(merged, source.prompt), logits(reference, source.prompt), "logits")
     if source.has_cache:
+        works, remark = _cache(reference, source.prompt, logits(reference, source.prompt))
+        if not works:
+            return f"with the layers moved in memory too, {remark}"
         cached, expected = cached_logits(merged, source.prompt), cached_logits(reference, source.prompt)
         if cached is None or expected is None:
             raise Difference("the original has a cache, and with its layers moved it has none")
@@ -177,17 +185,21 @@ CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_stat
 
 
 def cached_logits(model: Any, prompt: torch.Tensor) -> torch.Tensor | None:
-    """The same token by token, each with what the model kept of those before it; None where it keeps nothing."""
+    """The same with what the model keeps of earlier tokens: half of them at once, then one by one.
+
+    None where it keeps nothing.
+    """
     kept: dict[str, Any] = {}
-    steps = []
+    parts = []
+    half = prompt.shape[1] // 2
     with torch.no_grad():
-        for position in range(prompt.shape[1]):
-            result = model(prompt[:, position : position + 1], use_cache=True, **kept)
-            steps.append(result.logits)
+        for part in (prompt[:, :half], *(prompt[:, [place]] for place in range(half, prompt.shape[1]))):
+            result = model(part, use_cache=True, **kept)
+            parts.append(result.logits)
             kept = {name: result[name] for name in CACHES if result.get(name) is not None}
             if not kept:
                 return None
-    return torch.cat(steps, dim=1)
+    return torch.cat(parts, dim=1)
 
 
 def told(error: BaseException) -> str:

@@ -7,7 +7,7 @@ class's peculiarities by type (`OVERRIDES`). No parameter stays at zero or one, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ PROMPT = 24  # tokens: three windows
 _SIZES_BY_VALUE: Mapping[int, tuple[str, ...]] = {
     DEPTH: (
         "num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers", "num_blocks",
+        "encoder_layers", "num_encoder_layers",
     ),
     HIDDEN: (
         "hidden_size", "d_model", "n_embd", "word_embed_proj_dim", "emb_dim", "embedding_dim", "embedding_size",
@@ -61,7 +62,7 @@ _SIZES_BY_VALUE: Mapping[int, tuple[str, ...]] = {
         "num_key_value_heads", "kv_n_heads", "num_kv_heads", "swa_num_key_value_heads", "num_experts_per_tok",
         "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "linear_num_key_heads", "n_group",
         "num_expert_group",
-        "encoder_layers", "num_encoder_layers", "depth", "global_attn_every_n_layers", "no_rope_layer_interval",
+        "depth", "global_attn_every_n_layers", "no_rope_layer_interval",
         "o_groups", "num_query_groups", "n_groups", "zero_expert_num", "heads_per_ngram", "index_topk_blocks",
         "hc_mult", "hc_count", "hc_sinkhorn_iters", "altup_num_inputs", "mamba_ngroups",
     ),
@@ -210,19 +211,21 @@ def from_config(config: Any) -> Any:
 
 
 def randomise(model: torch.nn.Module) -> None:
-    """Add noise to all that is stored: matrices keep the scale of what flows through them, vectors are told apart."""
-    with torch.no_grad():
-        for tensor in _stored(model):
-            scale = 0.3 if tensor.ndim < 2 else 1 / math.sqrt(tensor.shape[-1])
-            tensor.add_(torch.randn_like(tensor) * scale)
+    """Add noise to all that is stored: matrices keep the scale of what flows through them, vectors are told apart.
 
-
-def _stored(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    Tables of numbers that a class leaves at zero, such as tokens' experts, get zeros and ones.
+    """
     seen = set()
-    for tensor in model.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point() and tensor.data_ptr() not in seen:
+    with torch.no_grad():
+        for tensor in model.state_dict(keep_vars=True).values():
+            if tensor.data_ptr() in seen:
+                continue
             seen.add(tensor.data_ptr())
-            yield tensor
+            if tensor.is_floating_point():
+                scale = 0.3 if tensor.ndim < 2 else 1 / math.sqrt(tensor.shape[-1])
+                tensor.add_(torch.randn_like(tensor) * scale)
+            elif tensor.ndim > 0 and tensor.dtype is not torch.bool and not tensor.any():
+                tensor.copy_(torch.randint_like(tensor, 2))
 
 
 def _shrunk(config: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:

@@ -361,7 +361,7 @@ FACTS: Sequence[Fact] = (
     _by_position(
         "hidden_size_per_layer_input", (0, None), "one tensor holds columns for all layers, which do not move with them"
     ),
-    own_index(("diffllama",), "compute with their own number: moved, they are other functions"),
+    own_index(("diffllama", "beam"), "compute with their own number: moved, they are other functions"),
     own_index(("zamba", "zamba2"), "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip
 

@@ -7,13 +7,14 @@ once; each layer's origin is found; with a recipe, every tensor is compared with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamina.check.against_parents import check_against_parents, check_config, check_order, descent_of
+from lamina.check.against_parents import Descent, check_against_parents, check_config, check_order, descent_of
 from lamina.check.against_plan import check_against_plan
+from lamina.check.behaviour import check_behaviour
 from lamina.check.findings import Finding, Level, Report, Section
 from lamina.check.likeness import Progress
 from lamina.check.models import kept, opened
@@ -38,24 +39,42 @@ def check(
     *,
     recipe: RecipeLike | None = None,
     hub: HubOptions | None = None,
+    behaviour: bool = True,
+    texts: Mapping[str, str] | None = None,
+    memory: int | None = None,
+    device: str = "cpu",
     workers: int | None = None,
     on_start: Callable[[int], None] = lambda _total: None,
     progress: Progress = lambda _name, _nbytes: None,
+    running: Callable[[str], None] = lambda _model: None,
 ) -> Report:
     """Check a folder, or a model of the Hub, against its parents and the recipe that made it.
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
     the names that it gives, or among `parents` by the last part of their name. Reads the model once, and of the
-    parents what was copied. Raises CheckpointError where the model or a parent cannot be opened, RecipeError
-    where a recipe that was given is at fault.
+    parents what was copied.
+
+    With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
+    `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer. `running`
+    is called with the name of each.
+
+    Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
+    is at fault.
     """
     started, options = time.monotonic(), hub or HubOptions()
     with ExitStack() as stack:
         own = stack.enter_context(opened(model, options))
         known = {str(parent): stack.enter_context(opened(parent, options)) for parent in parents}
         sections = [check_structure(own)]
-        if sections[0].level is not Level.BROKEN or _has_layers(own):
-            sections += _by_weights(own, known, recipe, options, stack, workers, on_start, progress)
+        if _has_layers(own):
+            found, descent = _by_weights(own, known, recipe, options, stack, workers, on_start, progress)
+            sections += found
+            ran: list[Section] = []
+            if behaviour:
+                ran = check_behaviour(own, descent, memory=memory, device=device, texts=texts, progress=running)
+            if not any(section.name == "seams" for section in ran) and descent.parents:
+                ran.append(check_order(descent))
+            sections += ran
         names = tuple(known)
     return Report(str(model), names, tuple(sections), time.monotonic() - started, peak_memory())
 
@@ -69,27 +88,26 @@ def _by_weights(
     workers: int | None,
     on_start: Callable[[int], None],
     progress: Progress,
-) -> Iterator[Section]:
-    """The sections that read weights, in the order in which they are shown."""
+) -> tuple[list[Section], Descent]:
+    """The sections that read weights, in the order in which they are shown, and where each layer comes from."""
     planned = _planned(own, parents, recipe, hub, stack)
     parents |= planned.models if isinstance(planned, _Planned) else {}
     size = sum(spec.nbytes for spec in own.checkpoint.specs.values())
     on_start(size * (2 if isinstance(planned, _Planned) else 1))
     found = figures(own.checkpoint, list(own.checkpoint.specs), workers=workers, progress=progress)
     descent = descent_of(own, list(parents.values()), idle_layers(own, found))
+    sections = []
     if isinstance(planned, _Planned):
         sources = {name: each.checkpoint for name, each in planned.models.items()}
-        yield check_against_plan(own, planned.plan, sources, descent, workers=workers, progress=progress)
-        yield _request(planned.plan)
+        sections.append(check_against_plan(own, planned.plan, sources, descent, workers=workers, progress=progress))
+        sections.append(_request(planned.plan))
     elif parents:
-        yield check_against_parents(descent)
+        sections.append(check_against_parents(descent))
     else:
-        yield Section("identity", not_run=planned)
+        sections.append(Section("identity", not_run=planned))
     if parents:
-        yield check_config(own, list(parents.values()))
-    yield check_weights(own, found)
-    if parents:
-        yield check_order(descent)
+        sections.append(check_config(own, list(parents.values())))
+    return [*sections, check_weights(own, found)], descent
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Section:
         """`ok`, `not run`, or the level."""
         if self.not_run:
             return "not run"
-        return str(self.level) if self.findings else "ok"
+        return str(self.level) if self.level else "ok"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,14 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """True for a folder that is there; false also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def size_of(path: Path) -> int:
     """Size in bytes. Raises CheckpointError where the file is missing or cannot be read."""
     try:

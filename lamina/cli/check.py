@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
+from lamina.cli.sizes import Size
 from lamina.wording import in_bytes, in_seconds
 
 # What `lamina check --json` prints, by key.
@@ -53,6 +55,23 @@ NEXT = {
     show_default=True,
     help="The mildest verdict with an exit code that is not 0.",
 )
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take the loss on this text; may be repeated.  [default: three that are bundled]",
+)
+@click.option("--weights-only", is_flag=True, help="Do not run the model: seconds, and no extra is needed.")
+@click.option(
+    "--memory",
+    type=Size(),
+    default="6GB",
+    show_default=True,
+    help="A model that is larger is run layer by layer from the disk.",
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where the model is run: cpu, cuda.")
 @workers_option
 @hub_options
 @json_option
@@ -62,6 +81,10 @@ def check(
     parents: tuple[str, ...],
     recipe: str | None,
     fail_on: str,
+    texts: tuple[Path, ...],
+    weights_only: bool,
+    memory: int,
+    device: str,
     workers: int | None,
     hub: HubOptions,
     as_json: bool,
@@ -70,15 +93,25 @@ def check(
     """Check MODEL: is all of it there, is each layer the one it should be, are the weights sound.
 
     With the recipe that it carries, or --recipe, every tensor is compared with what the recipe makes of the
-    parents; with --parents alone, layers are matched to theirs by likeness. Exit code 3: suspicious, 4: broken.
+    parents; with --parents alone, layers are matched to theirs by likeness. Then the model and its parents are
+    run on the same texts and prompts, where the extra `hf` is installed. Exit code 3: suspicious, 4: broken.
 
     Example: lamina check out --parents examples/models/base
     """
-    line = MovingLine("checking", enabled=not quiet and not as_json and sys.stderr.isatty())
+    shown = not quiet and not as_json and sys.stderr.isatty()
+    line = MovingLine("checking", enabled=shown)
+
+    def running(name: str) -> None:
+        line.stop()
+        if shown:
+            click.echo(f"running {name} ...", err=True)
+
     try:
         report = checked(
-            model, parents, recipe=recipe, hub=hub, workers=workers, on_start=line.start, progress=line.advance
-        )
+            model, parents, recipe=recipe, hub=hub, workers=workers, on_start=line.start, progress=line.advance,
+            behaviour=not weights_only, memory=memory, device=device, running=running,
+            texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
+        )  # fmt: skip
     finally:
         line.stop()
     if as_json:

@@ -32,16 +32,13 @@ def recipe_options(command: Command) -> Command:
         token: str | None,
         offline: bool,
         revision: str | None,
+        allow_own_code: bool,
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
-        options |= {
-            "assume_per_layer": assume_per_layer,
-            "cache_dir": cache_dir,
-            "token": token,
-            "offline": offline,
-            "revision": revision,
-        }
+        options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
+        options["assume_per_layer"] = assume_per_layer
+        options["allow_own_code"] = allow_own_code
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
@@ -99,6 +96,8 @@ _RECIPE_OPTIONS = [
                  help="Of the random draws."),
     click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
                  help="A list in config.json that Lamina does not know and whose values go with the layers."),
+    click.option("--allow-own-code", is_flag=True,
+                 help="Run the merge method that a recipe brings which came with a model."),
 ]  # fmt: skip
 
 _HUB_OPTIONS = [
@@ -116,7 +115,9 @@ workers_option = click.option(
     help="Threads that compute.  [default: the machine's cores]",
 )  # fmt: skip
 memory_option = click.option(
-    "--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory."
+    "--memory",
+    type=Size(),
+    help="Bound of the whole process's memory.  [default: 200MB, or 600MB where a method needs torch]",
 )
 shard_size_option = click.option(
     "--shard-size", "--out-shard-size", cls=_Aliased, type=Size(zero_is_unlimited=True), default="5GB",

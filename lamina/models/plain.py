@@ -12,6 +12,7 @@ from typing import Any
 from lamina.architectures.infer import Architecture, infer_architecture
 from lamina.architectures.layer_config import Decoder
 from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, open_checkpoint, parse_json
+from lamina.checkpoints.files import is_folder
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import CheckpointError
@@ -62,10 +63,13 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
     CheckpointError where there is none of them.
     """
-    path = Path(ref.path).expanduser()
+    try:
+        path = Path(ref.path).expanduser()
+    except RuntimeError as error:  # `~` of an unknown user
+        raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
     # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
     for folder in dict.fromkeys((beside / path, Path(os.path.normpath(beside / path)), path)):
-        if folder.is_dir():
+        if is_folder(folder):
             return LocalFiles(folder)
     if ref.is_hub_id:
         return open_hub_files(ref.path, ref.revision or hub.revision, hub)

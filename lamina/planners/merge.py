@@ -28,12 +28,13 @@ from lamina.planners.notices import (
     tell_of_uneven_layers,
     tell_of_weight_sums,
 )
+from lamina.planners.own_code import NoSuchMethod, names_code, offered_methods, own_method
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
 from lamina.planners.side_files import check_one_family, side_files
 from lamina.planners.slices import Jobs, Trace, jobs_of
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies, place_of_wish
 from lamina.plans.plan import Dropped, Input, Notice, Plan, reads_by_model
-from lamina.recipe.load import Recipe
+from lamina.recipe.load import CARRIED_RECIPES, Recipe
 from lamina.recipe.slices import Depth, Slice, slices_as_written, slices_of_models
 from lamina.recipe.stack import slices_of_stack
 from lamina.recipe.text import KEY, Way
@@ -48,18 +49,20 @@ def plan_merge(
     seed: int = 0,
     unlike_models: bool = False,
     assume_per_layer: Sequence[str] = (),
+    own_code: bool = False,
     trace: Trace | None = None,
 ) -> Plan:
     """The plan of a recipe. Raises RecipeError with every fault that was found, each with its place.
 
     `unlike_models` lets models be merged whose configs say that they compute differently, if their tensors
     have equal shapes. `assume_per_layer` names keys of config.json whose lists go with the layers, where that is not
-    known. `trace` watches the making of one tensor.
+    known. `own_code` lets a recipe that came with a model run the code it names. `trace` watches the making of one
+    tensor.
     """
     findings = Findings(recipe, list(recipe.problems), unlike_models=unlike_models)
     for slip in recipe.slips:
         findings.notices.append(Notice(slip.code, slip.message, slip.place))
-    method = _method(recipe, findings)
+    method = _method(recipe, findings, own_code)
     check_tokenizer_keys(recipe, findings)
     check_chat_template(recipe, findings)
     models = _opened(recipe, open_model, findings)
@@ -168,7 +171,7 @@ def referenced_models(recipe: Recipe) -> dict[ModelRef, Way]:
     return found
 
 
-def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
+def _method(recipe: Recipe, findings: Findings, own_code: bool) -> MergeMethod | None:
     """The method that the recipe names, once it asks for something that can be done at all."""
     schema = recipe.schema
     given = [key for key in ("models", "slices", "stack", "modules") if getattr(schema, key) is not None]
@@ -189,6 +192,8 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
             "missing-key", "`merge_method` is missing: `merge_method: linear`, or another of `lamina methods`.", ()
         )
         return None
+    if name not in METHODS and (names_code(name) or name in offered_methods()):
+        return _own_method(name, recipe, findings, own_code)
     if name not in METHODS:
         spelled = name.lower().replace("-", "_")
         meant = nearest(spelled, list(METHODS))
@@ -205,6 +210,29 @@ def _method(recipe: Recipe, findings: Findings) -> MergeMethod | None:
     return METHODS[name]
 
 
+def _own_method(name: str, recipe: Recipe, findings: Findings, own_code: bool) -> MergeMethod | None:
+    """Somebody's own method. A recipe that came with a model runs nothing unless that is asked for."""
+    way = ("merge_method",)
+    if recipe.schema.stack is not None:
+        message = "the entries of a `stack` are blended by linear or slerp; in `slices`, methods of your own may stand."
+        findings.fault("stack-method", message, way, "linear")
+        return METHODS["linear"]  # stands in, so that the rest can be looked at
+    if names_code(name) and PurePath(recipe.file).name in CARRIED_RECIPES and not own_code:
+        message = (
+            f"this recipe came with a model, and names code, `{name}`, which is not run unasked: read that file, then "
+            "give `--allow-own-code`."
+        )
+        findings.fault("own-code", message, way)
+        return None
+    try:
+        method = own_method(name, recipe.folder)
+    except NoSuchMethod as error:
+        findings.fault("own-code", str(error), way, error.suggestion)
+        return None
+    findings.notice("own-code", f"the merge runs code that does not come with Lamina: {method.file}.", way)
+    return method
+
+
 def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[ModelRef, PlainModel]:
     models = {}
     for ref, way in referenced_models(recipe).items():
@@ -218,8 +246,6 @@ def _opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[M
             meant = nearest(ref.path, ("union", "base")) if way[0] in ("tokenizer", "tokenizer_source") else None
             hint = f" Did you mean `{meant}`?" if meant else ""
             findings.fault("model", f"{error}{hint}", way, meant or "")
-        except (OSError, RuntimeError) as error:  # a name that no file system takes, `~` of an unknown user
-            findings.fault("model", f"`{ref}` cannot be looked for: {error}.", way)
     return models
 
 
@@ -295,7 +321,9 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
                 yield Dropped(model.name, name, "it predicts further tokens behind the last layer, which has moved")
             elif architecture.tied and name == architecture.head:
                 yield Dropped(model.name, name, "the embedding stands for it (tied)")
-            elif name in made:
+            elif name == architecture.head and jobs.tied:
+                yield Dropped(model.name, name, "the embedding stands for it in the result (tied)")
+            elif name in made or name == architecture.head:
                 yield Dropped(model.name, name, "this end is taken from another model")
             else:
                 message = (

@@ -13,15 +13,16 @@ from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.infer import is_tied_by_config, text_key
 from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
 from lamina.expressions.inspect import is_copy
+from lamina.merge_methods import METHODS
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.chat import chosen_template
+from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
 from lamina.planners.small_files import small_files
 from lamina.planners.vocabularies import tokenizer_giver
 from lamina.plans.plan import SideFile
-from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
 from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
@@ -76,10 +77,11 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
     """Every file of the output but the tensors."""
     recipe = request.recipe
     config = _config(request, jobs, findings)
-    recipe_name = "lamina.yml" if _has_own_words(recipe) else "mergekit_config.yml"
+    recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *_carried(request, findings),
+        *_own_code(request),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
         *(SideFile(name, content, about_the_merge=True) for name, content in recipe.notes.items()),
@@ -171,10 +173,17 @@ def _carried(request: Request, findings: Findings) -> list[SideFile]:
     return [SideFile(name, files[name], note=notes.get(name, "")) for name in sorted(files)]
 
 
-def _has_own_words(recipe: Recipe) -> bool:
+def _own_code(request: Request) -> list[SideFile]:
+    """The file of somebody's own method, where it lies beside the recipe: so it does in the published folder."""
+    path = file_beside(request.method.name, request.recipe.folder)
+    note = "the merge method's code"
+    return [] if path is None else [SideFile(path.name, path.read_bytes(), about_the_merge=True, note=note)]
+
+
+def _has_own_words(request: Request) -> bool:
     """True for a recipe that only Lamina reads."""
-    schema = recipe.schema
-    return any(
+    schema = request.recipe.schema
+    return request.method.name not in METHODS or any(
         value is not None for value in (schema.stack, schema.gradient_ends, schema.embed, schema.norm, schema.head)
     )
 
@@ -185,11 +194,12 @@ def _card(request: Request, recipe_name: str) -> str:
     head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
     head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
     method = request.method
+    name = f"[{method.title}]({method.reference})" if method.reference else method.title
     names = "\n".join(f"- {_shown(ref)}" for ref in refs)
     return (
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
         f"# A merge of {len(refs)} model{'s' if len(refs) != 1 else ''}\n\n"
-        f"Made with Lamina {VERSION} by [{method.title}]({method.reference}): {method.summary}\n\n"
+        f"Made with Lamina {VERSION} by {name}: {method.summary}\n\n"
         f"{request.depth} layers, from:\n\n{names}\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
     )

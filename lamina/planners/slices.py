@@ -178,7 +178,7 @@ class _Maker:
         target = schema.out_dtype or schema.dtype
         try:
             expr = merge(
-                place.method.name,
+                place.method.key,
                 inputs,
                 values,
                 base=None if base is None else parts[base][1],
