@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, nextafter, sqrt
@@ -13,6 +13,7 @@ from typing import Any
 from lamina.architectures.infer import Architecture, text_config, text_key
 from lamina.architectures.layer_facts import FACTS, READ_ELSEWHERE, Fact, Unsaid, Unwritable, Values, value_list
 from lamina.architectures.quirks import DEPTH_LISTS, DEPTH_TWINS, NEXT_TOKEN_KEYS
+from lamina.wording import listed
 
 # Lists whose length can be the depth only by chance.
 NOT_PER_LAYER = (
@@ -184,9 +185,17 @@ def _odd_layers(facts: Sequence[Fact], origins: Origins) -> list[str]:
             if places and was != now:
                 return [
                     f"`{origin.decoder.name}`: {which} other tensors than the rest by place, which config.json has no "
-                    f"words for. Layer {origin.layer} as output layer {index} would lose or lack some."
+                    f"words for ({_apart(origin.decoder, places)}). Layer {origin.layer} as output layer {index} "
+                    "would lose or lack some."
                 ]
     return []
+
+
+def _apart(decoder: Decoder, places: Set[int]) -> str:
+    """The tensors that layers at these places have and the others lack, or the other way round."""
+    layers = decoder.architecture.layers
+    other = next((layer for index, layer in enumerate(layers) if index not in places), ())
+    return listed(sorted(set(layers[min(places)]) ^ set(other)))
 
 
 def _odd(decoder: Decoder, facts: Sequence[Fact]) -> set[int]:
