@@ -81,6 +81,9 @@ def restacked_config(
         text[depth_key] = len(origins)
     if depth_key in DEPTH_TWINS and DEPTH_TWINS[depth_key] in text:
         text[DEPTH_TWINS[depth_key]] = len(origins)
+    if depth_key == "decoder_layers" and type(text.get("encoder_layers")) is int and not _has_encoder(donor):
+        # Where there is no encoder, its number of layers is what the class makes its cache for.
+        text["encoder_layers"] = max(text["encoder_layers"], len(origins))
     facts = [*FACTS, *(value_list(each) for each in assume_per_layer if isinstance(text.get(each), list))]
     problems = [problem for fact in facts if (problem := _carry(fact, donor, text, origins))]
     if not is_unmoved(donor, origins):
@@ -95,6 +98,11 @@ def restacked_config(
 def has_layer_kinds(decoder: Decoder) -> bool:
     """True where config.json, or the model type, says that layers are of several kinds."""
     return any(len(set(map(repr, values))) > 1 for fact in FACTS if (values := decoder.values(fact)) is not None)
+
+
+def _has_encoder(donor: Decoder) -> bool:
+    architecture = donor.architecture
+    return any(".encoder." in f".{name}" for name in (*architecture.before, *architecture.after))
 
 
 def _carry(fact: Fact, donor: Decoder, text: dict[str, Any], origins: Origins) -> str | None:
