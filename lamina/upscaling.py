@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack
 
-from lamina.api import DEFAULT_MEMORY, Options, Result, merge
+from lamina.api import Options, Result, merge
 from lamina.checkpoints.files import exists, read_all, write_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
@@ -34,7 +34,7 @@ def upscale(
     add: int | None = None,
     at: Sequence[int] = (),
     workers: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     **options: Unpack[Options],

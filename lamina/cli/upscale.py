@@ -83,7 +83,7 @@ def upscale(
     only_recipe: bool,
     hub: HubOptions,
     workers: int | None,
-    memory: int,
+    memory: int | None,
     shard_size: int,
     force: bool,
     dry_run: bool,
