@@ -141,6 +141,8 @@ def page(parent: Outcome, outcomes: Sequence[Outcome]) -> str:
     tokens = [LENGTH * sum(texts.values()) for texts in (PROSE, BIBLE)]
     return _PAGE.format(
         rows="\n".join(rows), prose=f"{tokens[0]:,}", bible=f"{tokens[1]:,}", solar=costs[SOLAR],
+        wide_ramp=costs["0-29 at 0 and 18, `ramp`"],
+        wide_average=costs["0-29 at 0 and 18, `average`"],
         cut=costs["0-29 at 0 and 8, `cut`"], ramp=costs["0-29 at 0 and 8, `ramp`"],
         average=costs["0-29 at 0 and 8, `average`"], one=costs["0-29 at 0 and 1, `average`"],
         one_cut=costs["0-29 at 0 and 1, `cut`"], bible_cost=outcomes[0].costs(parent, _IN_BIBLE)[0],
@@ -172,11 +174,12 @@ What was checked in the same run, and would have stopped it:
 
 - **Cut.** Where the first copy stops and the second goes on, the whole price is one seam: {solar:+.2f} nats at 48
   layers, {cut:+.2f} at 38. Every layer is one that was trained; only one of them is given what it does not know.
-- **A blend is no compromise between two layers.** Whole copies 8 layers apart cost {ramp:+.2f} as a ramp and
-  {average:+.2f} as an average. Layers at different depths are different functions, whose weights have nothing in
-  common that would survive a mean. Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating
-  one layer costs {one_cut:+.2f}. Blending is for the same depth of models of one family.
-- **A ramp is the milder blend** because its ends are nearly whole layers. That is all that can be said for it.
+- **Averages of layers from different depths destroy the model**: {wide_average:+.2f} where 12 layers are averaged 18
+  apart, {average:+.2f} where 22 are averaged 8 apart. They are different functions, and the mean of their weights is neither.
+  Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating one layer costs {one_cut:+.2f}.
+- **A ramp is as good as its ends.** Near them its layers are almost whole ones; what is blended evenly lies in its
+  middle. Over 12 layers it costs {wide_ramp:+.2f}, about what the cut does, over 22 layers {ramp:+.2f}, where the cut
+  costs {cut:+.2f}. Blending is for the same depth of models of one family.
 - **The kind of text matters.** SOLAR costs {bible_cost:+.2f} on the Bible, which the model predicts better than the
   novels: there is more to lose. Measure on your own text.
 - **Depth that costs nothing** is there too: the new layers of LLaMA-Pro change no logit until they are trained.

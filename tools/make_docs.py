@@ -71,23 +71,9 @@ def commands_page() -> str:
 
 
 FILES_INTRO = (
-    "Only `lamina merge` writes, and `lamina upscale` and `lamina demo`, which merge. While it works, everything is in\n"
-    "`.OUT.lamina/` beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one\n"
-    "leaves it to the next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
-)
-FILES_WRITTEN.items())}",
-        f"## Flags of mergekit-yaml\n\n{MERGEKIT_INTRO}\n\n{_table(('flag', 'here'), _mergekit_flags())}",
-        f"## JSON\n\n{JSON_INTRO}\n",
-        *(f"### {title}\n\n{_table(('key', 'holds'), _keys(fields))}" for title, fields in JSON_FIELDS.items()),
-        SURROUNDINGS,
-    ]
-    return "\n".join(parts)
-
-
-FILES_INTRO = (
-    "Only `lamina merge` (and `lamina upscale` and `lamina demo`, which merge) writes. While it works, everything is\n"
-    "in `.OUT.lamina/` beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one\n"
-    "leaves it to the next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
+    "Only `lamina merge` writes, and `lamina upscale` and `lamina demo`, which merge. While it works, everything is\n"
+    "in `.OUT.lamina/` beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed\n"
+    "one leaves it to the next run of the same command. Models of the Hub are fetched into its cache before."
 )
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
