@@ -175,8 +175,9 @@ What was checked in the same run, and would have stopped it:
 - **Cut.** Where the first copy stops and the second goes on, the whole price is one seam: {solar:+.2f} nats at 48
   layers, {cut:+.2f} at 38. Every layer is one that was trained; only one of them is given what it does not know.
 - **Averages of layers from different depths destroy the model**: {wide_average:+.2f} where 12 layers are averaged 18
-  apart, {average:+.2f} where 22 are averaged 8 apart. They are different functions, and the mean of their weights is neither.
-  Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating one layer costs {one_cut:+.2f}.
+  apart, {average:+.2f} where 22 are averaged 8 apart. They are different functions, and the mean of their weights is
+  neither. Even neighbours: averaged one layer apart they cost {one:+.2f}, while repeating one layer costs
+  {one_cut:+.2f}.
 - **A ramp is as good as its ends.** Near them its layers are almost whole ones; what is blended evenly lies in its
   middle. Over 12 layers it costs {wide_ramp:+.2f}, about what the cut does, over 22 layers {ramp:+.2f}, where the cut
   costs {cut:+.2f}. Blending is for the same depth of models of one family.

@@ -29,7 +29,14 @@ Base = Literal["ordinary", "first", "optional", "required"]
 
 
 class UndefinedMerge(ValueError):
-    """The formula has no value for these parameters, or for these tensors; the message says why."""
+    """The formula has no value for these parameters, or for these tensors; the message says why.
+
+    `valid` are values near them that it has one for: by parameter, one a model.
+    """
+
+    def __init__(self, message: str, valid: Mapping[str, Sequence[float]] | None = None) -> None:
+        super().__init__(message)
+        self.valid = valid or {}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ them: embeddings the first slice, norm and head the last, unless the recipe name
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,11 +17,12 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
-from lamina.planners.advice import inputs_advice, missing_form
+from lamina.planners.advice import base_steps, defined_steps, inputs_advice, missing_form, missing_steps
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
 from lamina.recipe.load import Recipe
+from lamina.recipe.mending import Put, Step
 from lamina.recipe.settings import START, Conditional, Position, Scalar, setting_at
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import Way
@@ -186,11 +187,31 @@ class _Maker:
                 draw_keys=[_draw_key(self._request.seed, source, self._drawn_as(name, place)) for source in sources],
             )
         except UndefinedMerge as error:
-            self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
+            self._tell_of_undefined(name, error, place, sources, values)
             return None
         if target is not None and expr.spec.dtype.kind is Kind.FLOAT:
             expr = cast(expr, target)
         return Job(name, expr, place.layer)
+
+    def _tell_of_undefined(
+        self,
+        name: str,
+        error: UndefinedMerge,
+        place: _Place,
+        sources: Sequence[int],
+        values: Mapping[str, Value | tuple[Value, ...]],
+    ) -> None:
+        """Parameters that the formula has no value for, and what it would have one for."""
+        steps: list[Step] = [
+            Put((*place.entry.sources[source].way, "parameters", parameter), valid[index])
+            for parameter, valid in error.valid.items()
+            for index, source in enumerate(sources)
+            if isinstance(given := values[parameter], tuple) and valid[index] != given[index]
+        ]
+        advice = ""
+        if not error.valid and "sum" in str(error):
+            advice, steps = defined_steps(place.entry, values)
+        self._findings.fault("undefined", f"{name}: {error}.{advice}", place.entry.way, steps=steps)
 
     def _drawn_as(self, name: str, place: _Place) -> str:
         """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
@@ -242,7 +263,8 @@ class _Maker:
         if not self._findings.has("not-yet", source.way):
             rows = (its.spec.shape[0], expr.spec.shape[0])
             message = rows_in_words(self._request.models[first.ref], self._request.models[source.ref], name, rows)
-            self._findings.fault("not-yet", message, source.way)
+            steps = [Put((end,), str(first.ref)) for end in ("embed", "head")]
+            self._findings.fault("not-yet", message, source.way, steps=steps)
 
     def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
         """Positions of the sources that are combined, and of the one that they are differences from."""
@@ -252,14 +274,15 @@ class _Maker:
         if method.base == "required" or (method.base == "optional" and entry.base is not None):
             found = self._bases(entry)
             if len(found) != 1:
-                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way)
+                steps = base_steps(entry, len(found))
+                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way, steps=steps)
                 return None
             base = found[0]
             positions.remove(base)
         elif method.base == "first" and len(positions) > 1:
             found = self._bases(entry)
             if not found:
-                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way)
+                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way, steps=base_steps(entry, 0))
                 return None
             positions.remove(found[0])
             positions.insert(0, found[0])
@@ -270,7 +293,8 @@ class _Maker:
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
             beside = "" if base is None else " beside the base"
             message = f"{method.name} takes {method.counted}{beside}, and here are {len(positions)}{extra}."
-            self._findings.fault("inputs", message + inputs_advice(method, entry), entry.way)
+            advice, steps = inputs_advice(self._request.recipe, method, entry, most)
+            self._findings.fault("inputs", message + advice, entry.way, steps=steps)
             return None
         return positions, base
 
@@ -280,10 +304,10 @@ class _Maker:
     def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
         if entry.base is None:
             needs = "starts at a base" if method.base == "first" else "adds differences to a base"
-            return f"{method.name} {needs}: name it with `base_model:`."
+            return f"{method.name} {needs}: name it, as `base_model: {entry.sources[0].ref}`."
         if count == 0:
             return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
-        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
+        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times; keep one."
 
     def _values(
         self, name: str, sources: list[tuple[Source, str]], place: _Place, trace: Trace | None
@@ -341,7 +365,7 @@ class _Maker:
                 message += (
                     " `base_model` is not listed and joins, as in MergeKit: list it with its own, or leave it out."
                 )
-            self._findings.fault("missing-parameter", message, who)
+            self._findings.fault("missing-parameter", message, who, steps=missing_steps(parameter, who, settings))
         return parameter.default
 
 
