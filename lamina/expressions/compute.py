@@ -90,16 +90,14 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
     if isinstance(expr, Read):
         block = _read(expr, start, stop, worker)
         return block, kernels.is_finite(block)
-    how = _how(expr, measured)
-    if isinstance(expr, Merge) and expr.base is None and not callable(how) and how and not any(how):
-        # No source counts: the result is zero whatever they hold, and never minus zero.
-        out = workspace.take(stop - start, expr.spec.dtype)
-        out.data.fill(0)
-        return out, True
     inputs, base = _inputs(expr, start, stop, measured, worker)
+    how = _how(expr, measured)
     if not callable(how) and not how:
         return _agreed(expr, inputs), True
     out = workspace.take(stop - start, expr.spec.dtype)
+    if base is None and not callable(how) and not any(how):
+        out.data.fill(0)  # no source counts: zero whatever they hold, and never minus zero
+        return out, True
     if callable(how):
         finite = kernels.mix(inputs, base, _extent(expr, start), how, out)
     else:
