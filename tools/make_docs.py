@@ -26,8 +26,10 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
+from lamina.planners.training import TRAINING_FIELDS
 from lamina.plans.origin import EXPLAIN_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -70,9 +72,9 @@ def commands_page() -> str:
 
 
 FILES_INTRO = (
-    "Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/`\n"
-    "beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one leaves it to the\n"
-    "next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
+    "Only `lamina merge` writes, and `lamina upscale` and `lamina demo`, which merge. While it works, everything is\n"
+    "in `.OUT.lamina/` beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed\n"
+    "one leaves it to the next run of the same command. Models of the Hub are fetched into its cache before."
 )
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
@@ -84,6 +86,9 @@ FILES_WRITTEN = {
     "of its own",
     "`OUT/README.md`": "the model card",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
+    "`OUT.yml`": "of `lamina upscale`: the recipe that it stands for, beside OUT; `lamina merge` makes the same of it",
+    "`OUT/training.md`, `OUT/training.json`": "of `lamina upscale`: which layers to train, ready for PyTorch, PEFT, "
+    "Axolotl and LLaMA-Factory",
     f"`OUT/{MADE_BY}`": "what made the folder: the plan's digest, fingerprints of the inputs, sizes of the files",
 }
 
@@ -116,6 +121,8 @@ JSON_INTRO = (
 JSON_FIELDS = {
     "lamina plan --json": FORECAST_FIELDS,
     "lamina merge --json": RESULT_FIELDS,
+    "lamina upscale --json": UPSCALE_FIELDS,
+    "training.json": TRAINING_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,

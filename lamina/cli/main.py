@@ -19,6 +19,7 @@ from lamina.version import VERSION
 # Verb -> its line in `lamina --help`. The verb's module is imported when it is called.
 VERBS = {
     "merge": "Merge the models of a recipe into a new folder.",
+    "upscale": "Make a model deeper: SOLAR, or LLaMA-Pro.",
     "plan": "Show what a recipe would do, without reading a tensor.",
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
     "check": "Check a model: whole, its layers in place, its weights sound.",

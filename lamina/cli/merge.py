@@ -92,7 +92,7 @@ def merge(
         return
     result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
     if as_json:
-        print_json(_as_data(result))
+        print_json(as_data(result))
 
 
 def merge_and_tell(
@@ -149,7 +149,7 @@ def _tell(result: api.Result) -> None:
     )
 
 
-def _as_data(result: api.Result) -> dict[str, Any]:
+def as_data(result: api.Result) -> dict[str, Any]:
     return {
         "out": str(result.out),
         "already_there": result.already_there,

@@ -98,6 +98,9 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
     if not callable(how) and not how:
         return _agreed(expr, inputs), True
     out = workspace.take(stop - start, expr.spec.dtype)
+    if base is None and not callable(how) and not any(how):
+        out.data.fill(0)  # no source counts: zero whatever they hold, and never minus zero
+        return out, True
     if callable(how):
         finite = kernels.mix(inputs, base, _extent(expr, start), how, out)
     else:

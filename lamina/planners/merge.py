@@ -26,6 +26,7 @@ from lamina.planners.notices import (
     tell_of_ends,
     tell_of_filters,
     tell_of_lone_weights,
+    tell_of_rhythm,
     tell_of_scale,
     tell_of_uneven_layers,
     tell_of_weight_sums,
@@ -100,6 +101,7 @@ def plan_merge(
     tell_of_blends(jobs, findings)
     tell_of_ends(request, jobs, findings)
     tell_of_uneven_layers(request, findings)
+    tell_of_rhythm(request, findings)
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, findings)

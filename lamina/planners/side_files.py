@@ -85,6 +85,7 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
         *(file for file in _own_code(request) if file.name not in {other.name for other in carried}),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
+        *(SideFile(name, content, about_the_merge=True) for name, content in recipe.notes.items()),
     )
 
 

@@ -107,6 +107,14 @@ def test_one_tensor_read_twice_counts_twice() -> None:
     assert values(made(expr, {"a": floats([8], F32)})[0]) == [6]
 
 
+@pytest.mark.parametrize("dtype", [BF16, F16, F32, F64])
+def test_what_no_source_counts_for_is_zero_and_never_minus_zero(dtype: DType) -> None:
+    expr = linear([tensor("a", dtype, 4)], [0.0], dtype)
+    block, finite = made(expr, {"a": floats([-1, math.inf, math.nan, 0], dtype)})
+    assert finite
+    assert bytes(block.raw) == bytes(4 * dtype.bits // 8)
+
+
 # NaN and infinity
 
 
