@@ -66,11 +66,12 @@ def commands_page() -> str:
     return "\n".join(parts)
 
 
-FILES_INTRO = (
-    "Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/`\n"
-    "beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one leaves it to the\n"
-    "next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
-)
+FILES_INTRO = """\
+Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/` beside
+OUT, with a journal of the tensors that are on the disk for good; one rename publishes it. A merge that was stopped or
+killed leaves that folder: the same command goes on from it, and `lamina clean` removes it. Where nothing can be put
+beside OUT, or OUT has to stay (a mount point, the working directory), the folder is `OUT/.lamina/`, and config.json is
+moved out of it last. Models of the Hub are fetched into its cache (--cache-dir) before."""
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
     f"`{INDEX_NAME}`, where they are larger than --shard-size",
@@ -81,7 +82,7 @@ FILES_WRITTEN = {
     "of its own",
     "`OUT/README.md`": "the model card",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
-    f"`OUT/{MADE_BY}`": "what made the folder: the plan's digest, fingerprints of the inputs, sizes of the files",
+    f"`OUT/{MADE_BY}`": "what made the folder, with a digest of every tensor: docs/provenance.md",
 }
 
 MERGEKIT_INTRO = "All are accepted by `lamina merge`, in their `--no-` forms too, so that a command line can be kept."

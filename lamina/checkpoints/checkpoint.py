@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
 import xxhash
 
-from lamina.checkpoints.files import InputFile, names_in, read_all
+from lamina.checkpoints.files import InputFile, names_in, read_all, state_of
+from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, open_safetensors
 from lamina.errors import CheckpointError
@@ -133,6 +135,23 @@ class Checkpoint:
             self.read_into(name, (nbytes - len(buffer)) // 2, memoryview(buffer))
             digest.update(buffer)
         return digest.hexdigest()
+
+    def states(self, names: Iterable[str]) -> dict[str, FileState]:
+        """What the files that hold these tensors are like now, to tell whether one has changed meanwhile.
+
+        Raises InputChanged where one is not there.
+        """
+        homes = self._homes(names)
+        return {home: (*state_of(self.folder / home), self._header_digests[home]) for home in homes}
+
+    @cached_property
+    def _header_digests(self) -> Mapping[str, str]:
+        """Of each file, a digest of what its header places where."""
+        digests: dict[str, xxhash.xxh3_128] = {}
+        for name, (file, entry) in self._entries.items():
+            known = f"{name} {entry.spec} {entry.offset}\n"
+            digests.setdefault(file, xxhash.xxh3_128()).update(known.encode())
+        return {file: digest.hexdigest() for file, digest in digests.items()}
 
     def close(self) -> None:
         for file in self._opened.values():
