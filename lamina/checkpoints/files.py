@@ -163,7 +163,7 @@ class LogFile:
         with writing(path):
             self._file = _open(path, "ab")
             try:
-                self._file.truncate(size)
+                os.ftruncate(self._file.fileno(), size)
                 _sync(self._file.fileno())
             except OSError:
                 self.close()
@@ -172,7 +172,7 @@ class LogFile:
     def append(self, data: bytes) -> None:
         with writing(self.path):
             while data:
-                data = data[self._file.write(data) :]
+                data = data[os.write(self._file.fileno(), data) :]
             _sync(self._file.fileno())
 
     def close(self) -> None:

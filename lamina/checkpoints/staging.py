@@ -23,6 +23,7 @@ from lamina.checkpoints.files import (
     move,
     read_all,
     remove_file,
+    remove_folder,
     sync_folder,
     write_file,
 )
@@ -87,12 +88,12 @@ class Staging:
         if not self.inside:
             if self._replaced.exists() and not self.out.exists():
                 move(self._replaced, self.out)
-        elif exists(self._moving):
-            if entries_of(self.content):
-                names = self._moved()
-                self._move(reversed(_config_last(names)), self.out, self.content)
-                self._move(_config_last(entries_of(self._replaced)), self._replaced, self.out)
-            remove_file(self._moving)
+        elif exists(self._moving) and entries_of(self.content):
+            self._move(reversed(_config_last(self._moved())), self.out, self.content)
+            self._move(_config_last(entries_of(self._replaced)), self._replaced, self.out)
+        remove_file(self._moving)
+        if self._replaced.exists():  # what it held is back, or something has its place
+            remove_folder(self._replaced)
 
     def bytes_staged(self) -> int:
         """Bytes of disk that it takes."""
