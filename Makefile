@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs faults bench clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make faults  kill merges at every step and KILLS=200 times at random, and let ERRORS=100 calls fail"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make clean   remove .venv and everything else that was made"
 
@@ -33,6 +34,11 @@ docs: $(VENV)/.dev
 WORK ?= build/bench
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/merge_speed.py --work $(WORK) $(if $(PEER),--peer $(PEER))
+
+KILLS  ?= 200
+ERRORS ?= 100
+faults: $(VENV)/.dev
+	LAMINA_KILLS=$(KILLS) LAMINA_ERRORS=$(ERRORS) $(BIN)/python -m pytest -s tests/faults
 
 clean:
 	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

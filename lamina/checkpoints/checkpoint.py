@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import xxhash
 
-from lamina.checkpoints.files import InputFile, names_in, read_all, state_of
+from lamina.checkpoints.files import InputFile, exists, names_in, read_all, state_of
 from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.checkpoints.safetensors import Entry, open_safetensors
-from lamina.errors import CheckpointError
+from lamina.errors import CheckpointError, InputChanged
 from lamina.tensor_spec import TensorSpec
 from lamina.wording import listed
 
@@ -89,6 +89,7 @@ class Checkpoint:
         self.files = files
         self.specs: Mapping[str, TensorSpec] = {name: entry.spec for name, (_, entry) in entries.items()}
         self._entries = entries
+        self._found = {file: state_of(files.folder / file) for file in self._files() if exists(files.folder / file)}
         self._opened: dict[str, InputFile] = {}
         self._opening = Lock()
 
@@ -139,10 +140,15 @@ class Checkpoint:
     def states(self, names: Iterable[str]) -> dict[str, FileState]:
         """What the files that hold these tensors are like now, to tell whether one has changed meanwhile.
 
-        Raises InputChanged where one is not there.
+        Raises InputChanged where one is not there, or not what it was when its header was read.
         """
-        homes = self._homes(names)
-        return {home: (*state_of(self.folder / home), self._header_digests[home]) for home in homes}
+        found = {home: state_of(self.folder / home) for home in self._homes(names)}
+        for home, state in found.items():
+            if self._found.get(home, state) != state:
+                raise InputChanged(
+                    f"{self.folder / home} changed after its header was read; run the same command again."
+                )
+        return {home: (*state, self._header_digests[home]) for home, state in found.items()}
 
     @cached_property
     def _header_digests(self) -> Mapping[str, str]:
@@ -161,6 +167,10 @@ class Checkpoint:
     def _homes(self, names: Iterable[str]) -> list[str]:
         """The files that hold these tensors, each once."""
         return list(dict.fromkeys(self._entries[name][0] for name in names))
+
+    def _files(self) -> Iterable[str]:
+        """All files that hold tensors."""
+        return dict.fromkeys(file for file, _ in self._entries.values())
 
     def _file(self, name: str) -> InputFile:
         with self._opening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import inspect
 import os
 import random
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lamina.checkpoints import files
-from lamina.checkpoints.staging import stagings_in
+from lamina.checkpoints.staging import staging_of, stagings_in
 
 from .world import RECIPES, STEPS, World, content_of, could_be_a_model, in_child, killed_before, remove, steps_of
 
@@ -141,18 +142,23 @@ def test_killed_at_random_times_again_and_again_the_same_command_finishes(world:
         command = [sys.executable, "-c", SLOWLY, "merge", str(world.folder / f"{recipe}.yml"), str(out), "-q"]
         return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
+    run = started("plain")
+    while not _is_at_work(out):
+        time.sleep(0.002)
     begun = time.monotonic()
-    assert started("plain").wait() == 0
-    as_long = time.monotonic() - begun
+    assert run.wait() == 0
+    as_long = time.monotonic() - begun  # from the first step that changes the disk
     kills, resumed = 0, 0
     while kills < KILLS:
         recipe = rng.choice(sorted(RECIPES))
         remove(out)
         for _ in range(3):
             run = started(recipe)
-            time.sleep(rng.uniform(0.5, 1) * as_long)
+            while run.poll() is None and not _is_at_work(out):
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 1) * as_long)
             run.send_signal(signal.SIGKILL)
-            if run.wait() == 0:
+            if run.wait() != -signal.SIGKILL:
                 break
             kills += 1
             resumed += any(staging.finished() for staging in stagings_in(place))
@@ -162,6 +168,19 @@ def test_killed_at_random_times_again_and_again_the_same_command_finishes(world:
         assert [path.name for path in place.iterdir()] == ["out"]
     assert resumed > KILLS // 4, "hardly any run had something to go on from"
     print(f"{kills} kills, {resumed} of them with tensors to go on from")
+
+
+def _is_at_work(out: Path) -> bool:
+    """True while a process holds the lock of the output's staging folder."""
+    lock = staging_of(out).lock
+    if not lock.exists():
+        return False
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 # Some milliseconds a tensor, so that there is a while to be killed in.

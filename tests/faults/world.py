@@ -189,6 +189,7 @@ def _write_model(folder: Path, number: int) -> None:
     }
     folder.mkdir(parents=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 16, "vocab_size": 64}
     config |= {"tie_word_embeddings": False, "torch_dtype": "float16", "intermediate_size": 48}
     (folder / "config.json").write_text(json.dumps(config))
