@@ -57,7 +57,7 @@ class Disk:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _hold(self, descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         self.held.setdefault(_node(os.fstat(descriptor)), os.open(path, os.O_RDONLY))
 
     def _synced(self, descriptor: int) -> None:

@@ -134,7 +134,7 @@ def test_a_sync_that_fails_is_not_believed_afterwards(world: World, place: Path)
 
 
 def _is_shard(descriptor: int) -> bool:
-    return os.readlink(f"/proc/self/fd/{descriptor}").endswith(".safetensors")
+    return Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".safetensors"
 
 
 # Inputs that do not stay as they are
