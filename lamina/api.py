@@ -10,6 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import xxhash
+
 from lamina.checkpoints.checkpoint import Checkpoint, FetchProgress
 from lamina.checkpoints.files import free_bytes
 from lamina.checkpoints.hub_client import HubOptions
@@ -19,7 +21,8 @@ from lamina.checkpoints.staging import clear, occupants, restore, staging_of
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
 from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
 from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fit
-from lamina.execute.provenance import record, what_is_read
+from lamina.execute.provenance import own_files, record, what_is_read
+from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef, parse_model_ref
@@ -193,6 +196,65 @@ def forecast(
         already_there,
         refusal,
     )
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What of a published folder differs from its record, or from what its recipe makes; nothing, if all is well."""
+
+    out: Path
+    digests_only: bool
+    differing: tuple[str, ...]
+    tensors: int
+    nbytes: int
+    seconds: float
+
+
+def reproduce(
+    out: str | Path,
+    *,
+    digests_only: bool = False,
+    recipe: RecipeLike | None = None,
+    workers: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    on_start: Callable[[int], None] = lambda _nbytes: None,
+    progress: Progress = lambda _name, _nbytes: None,
+    **options: Unpack[Options],
+) -> Reproduction:
+    """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
+
+    `recipe` is by default the copy that the folder holds; seed and other options are those of its record.
+    `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
+    """
+    started, out = time.monotonic(), Path(out)
+    known = checked_record(made_by(out), str(out / MADE_BY))
+    nbytes = sum(size for name, size in known.files.items() if name not in known.file_digests)
+    on_start(nbytes if digests_only else 2 * nbytes)
+    differing = differing_in_place(out, known, progress)
+    if not digests_only:
+        asked = Options(**{"seed": known.seed, **known.options, **options})  # type: ignore[typeddict-item]
+        planned = _planned(out if recipe is None else recipe, asked)
+        differing += _made_again(planned, known, workers, memory, progress)
+    took = time.monotonic() - started
+    return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
+
+
+def _made_again(planned: _Planned, known: Record, workers: int | None, memory: int, progress: Progress) -> list[str]:
+    """What differs between a record and what its merge makes now."""
+    sink = Digests()
+    try:
+        for name, checkpoint in planned.checkpoints.items():
+            checkpoint.fetch(planned.plan.reads_of(name))
+        run(planned.plan, planned.checkpoints, sink, workers=workers, memory=memory, progress=progress)
+    finally:
+        planned.close()
+    files = {file.name: xxhash.xxh3_128_hexdigest(file.content) for file in own_files(planned.plan.files)}
+    found = [f"{told} when it is made again" for told in differing_digests(sink.made, known)]
+    return found + [
+        f"{name}: another content when it is made again"
+        for name in sorted({*files, *known.file_digests})
+        if files.get(name) != known.file_digests.get(name)
+    ]
 
 
 def tensors(

@@ -24,6 +24,8 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.reproduce import REPRODUCTION_FIELDS
+from lamina.execute.provenance import RECORD_FIELDS
 from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.plans.origin import EXPLAIN_FIELDS
@@ -43,7 +45,12 @@ dtype: bfloat16
 
 def pages() -> dict[str, str]:
     """Each generated page by its file name."""
-    return {"methods.md": methods_page(), "commands.md": commands_page(), "plan.svg": plan_picture()}
+    return {
+        "methods.md": methods_page(),
+        "commands.md": commands_page(),
+        "provenance.md": provenance_page(),
+        "plan.svg": plan_picture(),
+    }
 
 
 def methods_page() -> str:
@@ -65,6 +72,43 @@ def commands_page() -> str:
     ]
     return "\n".join(parts)
 
+
+def provenance_page() -> str:
+    return PROVENANCE.format(fields=_table(("key", "holds"), _keys(RECORD_FIELDS)))
+
+
+PROVENANCE = f"""\
+# Provenance
+
+Every merge writes `{MADE_BY}` into its folder: what the folder was made of, and a digest of every tensor that was read
+or written, taken while the bytes went by. It holds no path of a machine and no time, so that the same merge writes the
+same record anywhere, after an interruption too.
+
+{{fields}}
+A tensor's digest is xxh3-128 over the xxh3-128 of its pieces of 4 MiB, as 32 hex digits; a tensor without elements has
+no pieces. In Python:
+
+```python
+def digest(data):
+    pieces = (data[first : first + (4 << 20)] for first in range(0, len(data), 4 << 20))
+    return xxhash.xxh3_128_hexdigest(b"".join(xxhash.xxh3_128_digest(piece) for piece in pieces))
+```
+
+These digests tell of accidents, not of malice: xxh3 is no cryptographic hash.
+
+## Checking
+
+`lamina reproduce OUT --digests-only` reads the folder once and compares. `lamina reproduce OUT` also makes the merge
+again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside
+it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3.
+
+## The model card
+
+`README.md` has, in its head, `base_model` (the parents that are on the Hub), `base_model_relation: merge`, the license
+where the parents agree (else each one's, and a notice in the plan), `pipeline_tag` and `tags`; below it the method, the
+parents with the commits they were read at, and the recipe with the models' names and no place of a machine. The
+recipe's own file beside it is kept byte for byte.
+"""
 
 FILES_INTRO = """\
 Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/` beside
@@ -115,6 +159,7 @@ JSON_FIELDS = {
     "lamina plan --json": FORECAST_FIELDS,
     "lamina merge --json": RESULT_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
+    "lamina reproduce --json": REPRODUCTION_FIELDS,
 }
 
 SURROUNDINGS = """\

@@ -77,7 +77,7 @@ def run(
                 if stop.is_set():
                     raise _Stopped
                 sources[tensor.model].read_into(tensor.name, first_byte, buffer)
-                digests.take(tensor, first_byte, buffer)
+                digests.take_read(tensor, first_byte, buffer)
 
             worker = Worker(read, kernels, workspace)
             with failing_at(job.name):
@@ -89,7 +89,7 @@ def run(
                         report.non_finite.add(job.name)
                         making.finite = False
                     first_byte = start * job.expr.spec.dtype.bits // 8
-                    digests.take(None, first_byte, block.raw)
+                    digests.take(first_byte, block.raw)
                     sink.put(job.name, first_byte, block.raw)
                     progress(job.name, block.data.nbytes)
                 if making.is_done_with(digests):
@@ -123,16 +123,28 @@ def run(
     return report
 
 
+_Known = tuple[str, str]  # a tensor of an input: model and name. A Read is slow to look up by.
+
+
 class _Digests:
-    """The pieces that one stretch has seen, of its inputs and, under None, of its result."""
+    """The pieces that one stretch has seen, of its result and of its inputs."""
 
     def __init__(self) -> None:
-        self.runs: dict[Read | None, tuple[int, PieceDigests]] = {}
+        self.made: tuple[int, PieceDigests] | None = None
+        self.read: dict[_Known, tuple[int, PieceDigests, int]] = {}  # first byte, pieces, bytes of the whole tensor
 
-    def take(self, tensor: Read | None, first_byte: int, data: memoryview) -> None:
-        if tensor not in self.runs:
-            self.runs[tensor] = first_byte, PieceDigests(first_byte)
-        self.runs[tensor][1].take(first_byte, data)
+    def take(self, first_byte: int, data: memoryview) -> None:
+        """Bytes of the result."""
+        if self.made is None:
+            self.made = first_byte, PieceDigests(first_byte)
+        self.made[1].take(first_byte, data)
+
+    def take_read(self, tensor: Read, first_byte: int, data: memoryview) -> None:
+        """Bytes of an input, in order when they are read for the first time."""
+        known = tensor.model, tensor.name
+        if known not in self.read:
+            self.read[known] = first_byte, PieceDigests(first_byte), tensor.spec.nbytes
+        self.read[known][1].take(first_byte, data)
 
 
 class _Making:
@@ -141,27 +153,28 @@ class _Making:
     def __init__(self, job: Job, stretches: int) -> None:
         self.job, self.finite = job, True
         self._left, self._changing = stretches, threading.Lock()
-        self._runs: dict[Read | None, dict[int, bytes]] = {None: {}}
-        self._seen: dict[Read | None, int] = {}
+        self._made: dict[int, bytes] = {}
+        self._read: dict[_Known, dict[int, bytes]] = {}
+        self._missing: dict[_Known, int] = {}  # bytes of an input that nobody has seen in order
 
     def is_done_with(self, digests: _Digests) -> bool:
         """Take what a stretch has seen; true when it was the last."""
         with self._changing:
-            for tensor, (first_byte, pieces) in digests.runs.items():
-                self._runs.setdefault(tensor, {})[first_byte] = pieces.ended()
-                self._seen[tensor] = self._seen.get(tensor, 0) + pieces.reached - first_byte
+            if digests.made is not None:
+                self._made[digests.made[0]] = digests.made[1].ended()
+            for known, (first_byte, pieces, nbytes) in digests.read.items():
+                self._read.setdefault(known, {})[first_byte] = pieces.ended()
+                self._missing[known] = self._missing.get(known, nbytes) - (pieces.reached - first_byte)
             self._left -= 1
             return self._left == 0
 
     def finished(self, measured: Measured) -> Finished:
         """What is recorded of the tensor. An input has a digest where all of it was read."""
         inputs = tuple(
-            (tensor.model, tensor.name, digest_of_pieces(runs))
-            for tensor, runs in self._runs.items()
-            if tensor is not None and self._seen[tensor] == tensor.spec.nbytes
+            (*known, digest_of_pieces(runs)) for known, runs in self._read.items() if not self._missing[known]
         )
         coefficients = tuple(found for found in measured.values() if isinstance(found, tuple))
-        return Finished(self.job.name, digest_of_pieces(self._runs[None]), inputs, coefficients, self.finite)
+        return Finished(self.job.name, digest_of_pieces(self._made), inputs, coefficients, self.finite)
 
 
 _Stretch = tuple[_Making, Sequence[tuple[int, int]]]
