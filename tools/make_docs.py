@@ -106,8 +106,8 @@ it and in the working directory, and `--recipe` names another copy of it. Where 
 
 `README.md` has, in its head, `base_model` (the parents that are on the Hub), `base_model_relation: merge`, the license
 where the parents agree (else each one's, and a notice in the plan), `pipeline_tag` and `tags`; below it the method, the
-parents with the commits they were read at, and the recipe with the models' names and no place of a machine. The
-recipe's own file beside it is kept byte for byte.
+parents as the recipe names them, with their revisions, and the recipe without any place of a machine. The recipe's own
+file beside it is kept byte for byte; the commits that were read stand in `lamina.json`.
 """
 
 FILES_INTRO = """\
