@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs faults bench clean
+.PHONY: help demo test lint docs faults bench skills fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -14,6 +14,8 @@ help:
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make faults  kill merges at every step and KILLS=200 times at random, and let ERRORS=100 calls fail"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
+	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
+	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
 	@echo "make clean   remove .venv and everything else that was made"
 
 demo: $(VENV)/.demo
@@ -40,6 +42,13 @@ ERRORS ?= 100
 faults: $(VENV)/.dev
 	LAMINA_KILLS=$(KILLS) LAMINA_ERRORS=$(ERRORS) $(BIN)/python -m pytest -s tests/faults
 
+MINUTES ?= 60
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m fuzz.run --minutes $(MINUTES) $(TARGETS)
+
+skills: $(VENV)/.dev
+	$(BIN)/python benchmarks/skill_table.py
+
 clean:
 	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -56,3 +65,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.3 GB in .venv, some minutes"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(PIP) --editable '.[fuzz]'
+	@touch $@

@@ -30,8 +30,8 @@ from make_synthetic import PRESETS, make_models
 
 from lamina import api
 from lamina.checkpoints.checkpoint import open_checkpoint
+from lamina.checkpoints.formats import open_tensors
 from lamina.checkpoints.layout import lay_out
-from lamina.checkpoints.safetensors import open_safetensors
 from lamina.evaluate.tiny_llama import read_fp32
 from lamina.expressions.inspect import reads
 from lamina.plans.plan import Plan
@@ -186,7 +186,7 @@ def io_work(plan: Plan) -> Mapping[str, object]:
         (source.name, tensor): (path, entry.offset)
         for source in plan.inputs
         for path in sorted(Path(source.name).glob("*.safetensors"))
-        for tensor, entry in open_safetensors(path).items()
+        for tensor, entry in open_tensors(path).items()
     }
     inputs = list(dict.fromkeys(path for path, _ in found.values()))
     layout = lay_out(plan.specs)

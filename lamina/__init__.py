@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from lamina.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from lamina.api import Result, as_slices, explain, load_model, merge, plan, tensors
+    from lamina.api import Result, as_slices, check_method, explain, load_model, merge, plan, tensors
     from lamina.errors import LaminaError, RecipeError
+    from lamina.merge_methods import merge_method
     from lamina.recipe.load import Recipe, load_recipe
 
 __all__ = [
-    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe",
+    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe", "merge_method", "check_method",
     "Recipe", "Result", "LaminaError", "RecipeError", "__version__",
 ]  # fmt: skip
 
@@ -30,6 +31,7 @@ def __getattr__(name: str) -> Any:
     """Import the API when it is first used: `lamina --help` needs none of it."""
     if name not in __all__:
         raise AttributeError(f"module 'lamina' has no attribute {name!r}")
-    from lamina import api, errors
+    from lamina import api, errors, merge_methods
 
-    return getattr(errors if name.endswith("Error") else api, name)
+    home = errors if name.endswith("Error") else merge_methods if name == "merge_method" else api
+    return getattr(home, name)

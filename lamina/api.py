@@ -20,7 +20,7 @@ from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.staging import clear, occupants, restore, staging_of
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
 from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
-from lamina.execute.memory import peak_memory, predicted_memory, workers_that_fit
+from lamina.execute.memory import memory_bound, peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.provenance import own_files, record, what_is_read
 from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
 from lamina.execute.run import Progress, run
@@ -36,8 +36,6 @@ from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
 from lamina.recipe.slices import as_yaml
-
-DEFAULT_MEMORY = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A plan, and what carrying it out takes here. In bytes: `memory` of the process at its peak, disk.
+    """A plan, and what carrying it out takes here. In bytes: `memory` of the process at its peak, its bound, disk.
 
     `refusal` is why `merge` would refuse the output now, None where it would not.
     """
 
     plan: Plan
     memory: int
+    memory_bound: int
     disk_needed: int
     disk_free: int
     shards: int
@@ -78,7 +77,9 @@ class Options(TypedDict, total=False):
 
     `set_values` change it (`["stack[1].at=8"]`); `border` says which slips are errors: "strict", "normal" or
     "lenient". `seed` is of the random draws. `unlike_models` lets models be merged whose configs disagree
-    about what they compute, if their tensors have equal shapes. Without `copy_tokenizer` no tokenizer is
+    about what they compute, if their tensors have equal shapes. `assume_per_layer` names keys of config.json
+    whose lists go with the layers, where Lamina does not know them. `allow_own_code` lets a recipe that came with
+    a model run the merge method that it brings; other recipes may anyway. Without `copy_tokenizer` no tokenizer is
     written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
     `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
     are named without one.
@@ -88,6 +89,8 @@ class Options(TypedDict, total=False):
     border: Border
     seed: int
     unlike_models: bool
+    assume_per_layer: Sequence[str]
+    allow_own_code: bool
     copy_tokenizer: bool
     write_model_card: bool
     cache_dir: str | Path | None
@@ -110,7 +113,7 @@ def merge(
     out: str | Path,
     *,
     workers: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
@@ -121,7 +124,8 @@ def merge(
 ) -> Result:
     """Merge a recipe into the folder `out`, which appears whole or not at all.
 
-    `memory` bounds the whole process and `shard_size` the files, in bytes. The bytes of the tensors depend
+    `memory` bounds the whole process (default: 200 MB; 600 MB where a method of one's own works on tensors of
+    torch) and `shard_size` the files, in bytes. The bytes of the tensors depend
     on neither, nor on `workers` (default: the machine's cores). What the same plan made before is left as it
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
     What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`. A run that was
@@ -133,6 +137,7 @@ def merge(
     planned = _planned(recipe, options)
     found, checkpoints = planned.plan, planned.checkpoints
     layout = lay_out(found.specs, shard_size)
+    memory = memory_bound(found, memory)
     workers_that_fit(found, workers, memory)
     try:
         if not out.is_symlink():
@@ -167,7 +172,7 @@ def forecast(
     out: str | Path | None = None,
     *,
     workers: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     **options: Unpack[Options],
@@ -177,6 +182,7 @@ def forecast(
     Raises what `merge` would raise before it reads a tensor, but for what stands at `out`: see `refusal`.
     """
     planned = _planned(recipe, options)
+    memory = memory_bound(planned.plan, memory)
     layout = lay_out(planned.plan.specs, shard_size)
     needed = _disk_needed(planned.plan, layout)
     folder = Path() if out is None else Path(out)
@@ -190,6 +196,7 @@ def forecast(
     return Forecast(
         planned.plan,
         predicted_memory(planned.plan, workers, memory),
+        memory,
         needed,
         free_bytes(folder.absolute()),
         len(layout.shards),
@@ -216,7 +223,7 @@ def reproduce(
     digests_only: bool = False,
     recipe: RecipeLike | None = None,
     workers: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     on_start: Callable[[int], None] = lambda _nbytes: None,
     progress: Progress = lambda _name, _nbytes: None,
     **options: Unpack[Options],
@@ -239,12 +246,15 @@ def reproduce(
     return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
 
 
-def _made_again(planned: _Planned, known: Record, workers: int | None, memory: int, progress: Progress) -> list[str]:
+def _made_again(
+    planned: _Planned, known: Record, workers: int | None, memory: int | None, progress: Progress
+) -> list[str]:
     """What differs between a record and what its merge makes now."""
     sink = Digests()
     try:
         for name, checkpoint in planned.checkpoints.items():
             checkpoint.fetch(planned.plan.reads_of(name))
+        memory = memory_bound(planned.plan, memory)
         run(planned.plan, planned.checkpoints, sink, workers=workers, memory=memory, progress=progress)
     finally:
         planned.close()
@@ -258,14 +268,15 @@ def _made_again(planned: _Planned, known: Record, workers: int | None, memory: i
 
 
 def tensors(
-    recipe: RecipeLike, *, workers: int | None = None, memory: int = DEFAULT_MEMORY, **options: Unpack[Options]
+    recipe: RecipeLike, *, workers: int | None = None, memory: int | None = None, **options: Unpack[Options]
 ) -> Tensors:
     """The merged tensors by name, as numpy arrays that are computed when they are asked for.
 
     `memory` bounds what computing takes; the arrays themselves come on top. `.spec(name)` computes nothing.
     """
     planned = _planned(recipe, options)
-    return Tensors(planned.plan, planned.checkpoints, workers=workers, memory=memory)
+    bound = memory_bound(planned.plan, memory)
+    return Tensors(planned.plan, planned.checkpoints, workers=workers, memory=bound)
 
 
 def load_model(
@@ -273,7 +284,7 @@ def load_model(
     *,
     device: str = "cpu",
     workers: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     **options: Unpack[Options],
 ) -> Any:
     """The merge as a live transformers model, ready to run; nothing is written to disk.
@@ -301,6 +312,19 @@ def as_slices(recipe: RecipeLike, **options: Unpack[Options]) -> str:
     """The recipe with its layers spelled as `slices`, as YAML: it plans to the same digest."""
     planned = _planned(recipe, options)
     return as_yaml(planned.recipe, slices_of(planned.recipe, planned.models, Findings(planned.recipe)))
+
+
+def check_method(method: str | Callable[..., Any], **parameters: Any) -> tuple[str, ...]:
+    """Try the laws on a merge method: those that hold of every one, and those that it declares. Returns their names.
+
+    `method` is a function under `@lamina.merge_method`, or what a recipe calls it, relative to the working directory.
+    `parameters` are values to try it with, by the names that a recipe uses. Raises LawBroken with the case that breaks
+    a law, and RecipeError where there is no such method. Made for a test: `lamina.check_method(mine, density=0.4)`.
+    """
+    from lamina.merge_methods.laws import tried
+    from lamina.planners.own_code import checked, method_named
+
+    return tried(method_named(method, Path()) if isinstance(method, str) else checked(method), parameters)
 
 
 @dataclass(frozen=True)
@@ -358,6 +382,8 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
         open_once,
         seed=options.get("seed", 0),
         unlike_models=options.get("unlike_models", False),
+        assume_per_layer=tuple(options.get("assume_per_layer", ())),
+        own_code=options.get("allow_own_code", False),
         trace=trace,
     )
     files = found.files

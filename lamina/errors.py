@@ -10,6 +10,8 @@
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
+    ├── OwnMethodFailed             somebody's own merge method raised, or broke a rule            (1)
+    ├── LawBroken                   a merge method does not keep a law                             (1)
     └── WriteFailed                 the disk refused: full, or an I/O error                        (1)
 
 Exit code 2 means that nothing was read but configs and headers, and nothing was written; 1 that reading
@@ -39,10 +41,23 @@ class LaminaError(Exception):
 
 
 @dataclass(frozen=True)
+class Change:
+    """Lines of a recipe as they would be right: `new` in place of `old`, of which the first is line `line`.
+
+    Without `old` they are put in before `line`.
+    """
+
+    line: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Problem:
     """One fault of a recipe, with its place. Lines and columns count from 1; 0 means that no line applies.
 
-    `suggestion` is what to write instead, where one thing is likely; `excerpt` is the line of the recipe.
+    `suggestion` is what to write instead, where one thing is likely; `excerpt` is the line of the recipe;
+    `changes` are all lines that would mend it.
     """
 
     code: str
@@ -52,6 +67,7 @@ class Problem:
     file: str = ""
     suggestion: str = ""
     excerpt: str = field(default="", repr=False, compare=False)
+    changes: tuple[Change, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def place(self) -> str:
@@ -62,11 +78,23 @@ class Problem:
         return f"{self.place}  [{self.code}] {self.message}" if self.place else f"[{self.code}] {self.message}"
 
     def letter(self, place_width: int = 0) -> str:
-        """The problem, and below it the recipe's line with a caret where it lies."""
+        """The problem, and below it the recipe's line with a caret where it lies.
+
+        Then the lines that would mend it: `-` goes out, `+` comes in. Where the latter has the number of the line
+        with the caret, it takes its place.
+        """
         first, *more = self.message.splitlines()
         lines = [f"{self.place:<{place_width}}  [{self.code}] {first}".strip()]
         if self.excerpt.strip():
             lines += [f"{self.line:>6} | {self.excerpt.rstrip()}".replace("\t", " "), f"{'':>6} | {'^':>{self.column}}"]
+        for change in self.changes:
+            old, new = change.old, change.new
+            if change.line == self.line and not old:
+                new = (*new, self.excerpt)  # else it would read as if they took the place of the line above
+            elif change.line == self.line and new and old == (self.excerpt,):
+                old = ()  # the line with the caret
+            lines += [f"{number:>6} - {line}" for number, line in enumerate(old, start=change.line)]
+            lines += [f"{number:>6} + {line}" for number, line in enumerate(new, start=change.line)]
         return "\n".join([*lines, *more])
 
     def as_data(self) -> dict[str, object]:
@@ -74,6 +102,7 @@ class Problem:
         return {
             "code": self.code, "message": self.message, "file": self.file, "line": self.line, "column": self.column,
             "suggestion": self.suggestion,
+            "changes": [{"line": each.line, "old": list(each.old), "new": list(each.new)} for each in self.changes],
         }  # fmt: skip
 
 
@@ -152,6 +181,18 @@ class NonFiniteResult(LaminaError):
     """NaN or infinity appeared that no input explains."""
 
     code = "non-finite"
+
+
+class OwnMethodFailed(LaminaError):
+    """Somebody's own merge method raised an error, or returned what is no result. The letter has its file and line."""
+
+    code = "own-method"
+
+
+class LawBroken(LaminaError):
+    """A merge method does not keep one of the laws. The letter says which, and shows a case."""
+
+    code = "law"
 
 
 class WriteFailed(LaminaError):

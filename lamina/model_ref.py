@@ -40,12 +40,19 @@ def parse_model_ref(text: str) -> ModelRef:
 
     Raises ValueError, with a sentence, for an empty part or more than one `@` in a part.
     """
-    head, *adapters = (_part(part, text) for part in text.split("+"))
+    parts = text.split("+")
+    try:
+        head, *adapters = map(_part, parts)
+    except ValueError as error:
+        named = [part.split("@") for part in parts if part.split("@")[0]]
+        meant = "+".join("@".join(filter(None, part[:2])) for part in named)
+        hint = f". Did you mean `{meant}`?" if meant else ""
+        raise ValueError(f"`{text}` is not a model reference; {error}{hint}") from error
     return ModelRef(head.path, head.revision, tuple(adapters))
 
 
-def _part(part: str, whole: str) -> AdapterRef:
+def _part(part: str) -> AdapterRef:
     path, *revisions = part.split("@")
     if not path or len(revisions) > 1 or revisions == [""]:
-        raise ValueError(f"`{whole}` is not a model reference; the form is `path[@revision][+adapter[@revision]]`")
+        raise ValueError("the form is `path[@revision][+adapter[@revision]]`")
     return AdapterRef(path, revisions[0] if revisions else None)

@@ -18,6 +18,8 @@ from click.testing import CliRunner
 
 from lamina.checkpoints.layout import INDEX_NAME, lay_out
 from lamina.checkpoints.writer import MADE_BY
+from lamina.cli.check import CHECK_FIELDS
+from lamina.cli.diff import DIFF_FIELDS
 from lamina.cli.main import EXIT_CODES, cli
 from lamina.cli.merge import RESULT_FIELDS
 from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
@@ -160,6 +162,8 @@ JSON_FIELDS = {
     "lamina merge --json": RESULT_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
     "lamina reproduce --json": REPRODUCTION_FIELDS,
+    "lamina check --json": CHECK_FIELDS,
+    "lamina diff --json": DIFF_FIELDS,
 }
 
 SURROUNDINGS = """\

@@ -1,23 +1,37 @@
 """Find the layer stack and the ends of a decoder from its tensor names and its config.json.
 
 No list of known architectures: a layer is what has a number in its name, the stack is the one whose
-length the config announces.
+length the config announces. What else is numbered (a vision tower, layers that predict further tokens) is told apart.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamina.architectures.quirks import DEPTH_KEYS, HEAD_NAMES, USUAL_HEAD_NAME
+from lamina.architectures.layer_kinds import model_type
+from lamina.architectures.quirks import (
+    DEPTH_KEYS,
+    DEPTH_LISTS,
+    HEAD_NAMES,
+    NEXT_TOKEN_KEYS,
+    TEXT_CONFIGS,
+    USUAL_HEAD_NAME,
+)
+from lamina.architectures.roles import Role, end_role_of
 
 _NUMBERED = re.compile(r"^(.*?)\.(\d+)\.(.+)$")
-_EMBEDDING = re.compile(r"embed_tokens|word_embeddings|wte|embed_in|tok_embeddings|shared\.weight|embeddings?\.weight")
-_HEAD = re.compile(r"^(lm_head|embed_out|output|cls|score|classifier)\.|lm_head\.")
-_BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b")
+_TOWER = re.compile(r"vision|visual|audio|speech|image|img|(^|\.)vit\b|multi_?modal|mm_|projector|connector")
+_NEXT_TOKEN = re.compile(r"(^|\.)(mtp\w*|nextn\w*)\.")
+_BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b|project_in|mapping_in|per_layer_model_projection|_init$")
+# The matrix of a head among what belongs to it: `cls.predictions.decoder.weight`, not its `transform.dense.weight`.
+_HEAD_MATRIX = re.compile(
+    r"(^|\.)(lm_head|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
+    r"\.weight$"
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,8 @@ class Architecture:
     """A decoder: numbered layers `prefix.N.suffix` between tensors that come before and after them.
 
     `layers[i]` has the suffixes of layer i. `head` is the name of the output head, whether or not the
-    checkpoint holds it: a `tied` model uses its embedding there.
+    checkpoint holds it: a `tied` model uses its embedding there. `next_token` are tensors that predict further tokens
+    from the last layer of this very stack. A class that is not `can_be_tied` needs a head of its own.
     """
 
     prefix: str
@@ -36,10 +51,22 @@ class Architecture:
     head: str
     tied: bool
     depth_key: tuple[str, ...]
+    next_token: tuple[str, ...] = ()
+    can_be_tied: bool = True
 
     @property
     def depth(self) -> int:
         return len(self.layers)
+
+    @property
+    def head_companions(self) -> tuple[str, ...]:
+        """What belongs to the head beside its matrix: a bias, a transform before it."""
+        return tuple(name for name in self.after if name != self.head and _is_of_head(name))
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """What comes after the layers and before the head."""
+        return tuple(name for name in self.after if name != self.head and not _is_of_head(name))
 
     def layer_name(self, index: int, suffix: str) -> str:
         return f"{self.prefix}.{index}.{suffix}"
@@ -48,42 +75,106 @@ class Architecture:
 def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Architecture:
     """The architecture of a checkpoint. Raises ValueError, with a sentence, where it is no single decoder."""
     names = list(names)
-    depth_key, depth = _depth(config)
     stacks: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in names:
         if found := _NUMBERED.match(name):
             stacks[found[1]][int(found[2])].append(found[3])
-    fitting = [prefix for prefix, layers in stacks.items() if sorted(layers) == list(range(depth))]
-    if len(fitting) != 1:
-        seen = ", ".join(f"`{prefix}` with {len(layers)}" for prefix, layers in stacks.items()) or "none"
-        raise ValueError(
-            f"config.json announces {depth} layers ({'.'.join(depth_key)}); the numbered stacks found are: {seen}. "
-            "Lamina merges models with exactly one stack of that length."
-        )
-    prefix = fitting[0]
+    depth_key, depth, prefix = _stack(stacks, config)
     layers = tuple(tuple(stacks[prefix][index]) for index in range(depth))
-    others = [name for name in names if not _in_stack(name, prefix)]
-    embedding = next((name for name in others if _EMBEDDING.search(name)), None)
+    others = [name for name in names if not _is_layer(name, prefix, depth)]
+    next_token = tuple(name for name in others if _in_stack(name, prefix) or _NEXT_TOKEN.search(name))
+    ends = [name for name in others if name not in set(next_token)]
+    embedding = _embedding(ends)
     if embedding is None:
         raise ValueError(f"no token embedding was found among {', '.join(others) or 'no tensors'}.")
-    head = next((name for name in others if _HEAD.search(name) and name.endswith("weight")), None)
-    tied = head is None or bool(text_config(config).get("tie_word_embeddings", config.get("tie_word_embeddings")))
+    head = next((name for name in ends if _is_head(name, embedding)), None)
+    before = tuple(name for name in ends if name != head and _comes_before(name, embedding))
     return Architecture(
         prefix=prefix,
         layers=layers,
-        before=tuple(name for name in others if _BEFORE.search(name) and not _HEAD.search(name)),
-        after=tuple(name for name in others if not _BEFORE.search(name) or _HEAD.search(name)),
+        before=before,
+        after=tuple(name for name in ends if name not in set(before)),
         embedding=embedding,
-        head=head or HEAD_NAMES.get(str(config.get("model_type")), USUAL_HEAD_NAME),
-        tied=tied,
+        head=head or _head_name(config, prefix),
+        tied=head is None or is_tied_by_config(config),
         depth_key=depth_key,
+        next_token=next_token,
+        can_be_tied=head is None or _can_be_tied(config),
     )
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of config.json that describes the decoder."""
-    nested = config.get("text_config")
-    return nested if isinstance(nested, Mapping) else config
+    nested = text_key(config)
+    return config if nested is None else config[nested]
+
+
+def text_key(config: Mapping[str, Any]) -> str | None:
+    """The key under which config.json describes the decoder, None where it does so itself."""
+    return next((key for key in TEXT_CONFIGS if isinstance(config.get(key), Mapping)), None)
+
+
+def is_tied_by_config(config: Mapping[str, Any]) -> bool:
+    """Whether a model with this config.json uses its embedding as the head: as it says, else as its class does."""
+    if not _can_be_tied(config):
+        return False
+    for part in (config, text_config(config)):
+        written = part.get("tie_word_embeddings")
+        if written is not None:
+            return bool(written)
+    known = model_type(config)
+    return known is not None and known.tied
+
+
+def _can_be_tied(config: Mapping[str, Any]) -> bool:
+    """False for classes that have a head of their own whatever config.json says."""
+    known = model_type(config)
+    return known is None or known.head is not None
+
+
+def _stack(
+    stacks: Mapping[str, Mapping[int, Sequence[str]]], config: Mapping[str, Any]
+) -> tuple[tuple[str, ...], int, str]:
+    """Where config.json says the depth, the depth, and the prefix of the one stack that has it."""
+    depths = list(_depths(config))
+    if not depths:
+        raise ValueError(f"config.json gives no number of layers under any of {', '.join(DEPTH_KEYS)}.")
+    extra = max((value for key in NEXT_TOKEN_KEYS if type(value := text_config(config).get(key)) is int), default=0)
+    for key, depth in depths:
+        fitting = [
+            prefix
+            for prefix, layers in stacks.items()
+            if set(range(depth)) <= set(layers) <= set(range(depth + max(0, extra)))
+        ]
+        decoders = [prefix for prefix in fitting if not _TOWER.search(prefix) and not _NEXT_TOKEN.search(f"{prefix}.")]
+        if len(decoders) > 1:  # an encoder of the same length
+            decoders = [prefix for prefix in decoders if re.search("decoder|language_model|text", prefix)]
+        if len(decoders) == 1:
+            return key, depth, decoders[0]
+    key, depth = depths[0]
+    seen = ", ".join(f"`{prefix}` with {len(layers)}" for prefix, layers in stacks.items()) or "none"
+    raise ValueError(
+        f"config.json announces {depth} layers ({'.'.join(key)}); the numbered stacks found are: {seen}. "
+        "Lamina merges models with exactly one stack of that length."
+    )
+
+
+def _depths(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
+    nested = text_key(config)
+    above = () if nested is None else (nested,)
+    text = text_config(config)
+    for key in DEPTH_KEYS:
+        depth = text.get(key)
+        if type(depth) is int and depth > 0:
+            yield (*above, key), depth
+    for key in DEPTH_LISTS:
+        if isinstance(text.get(key), list | str) and text[key]:
+            yield (*above, key), len(text[key])
+
+
+def _is_layer(name: str, prefix: str, depth: int) -> bool:
+    found = _NUMBERED.match(name)
+    return found is not None and found[1] == prefix and int(found[2]) < depth
 
 
 def _in_stack(name: str, prefix: str) -> bool:
@@ -91,10 +182,34 @@ def _in_stack(name: str, prefix: str) -> bool:
     return found is not None and found[1] == prefix
 
 
-def _depth(config: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
-    nested = ("text_config",) if isinstance(config.get("text_config"), Mapping) else ()
-    for key in DEPTH_KEYS:
-        depth = text_config(config).get(key)
-        if type(depth) is int and depth > 0:
-            return (*nested, key), depth
-    raise ValueError(f"config.json gives no number of layers under any of {', '.join(DEPTH_KEYS)}.")
+def _embedding(ends: Sequence[str]) -> str | None:
+    """The embedding of tokens: by the word that stands for one, else by any that looks like it."""
+    own = [name for name in ends if not _TOWER.search(name) and name.endswith("weight")]
+    return next((name for name in own if end_role_of(name) is Role.EMBEDDING), None)
+
+
+def _is_of_head(name: str) -> bool:
+    return end_role_of(name) is Role.HEAD and not _TOWER.search(name)
+
+
+def _is_head(name: str, embedding: str) -> bool:
+    return name != embedding and _is_of_head(name) and _HEAD_MATRIX.search(name) is not None
+
+
+def _comes_before(name: str, embedding: str) -> bool:
+    """True for what feeds the layers: embeddings, what is done to them, and the towers of other senses."""
+    if name == embedding or _TOWER.search(name):
+        return True
+    role = end_role_of(name)
+    if role in (Role.HEAD, Role.FINAL_NORM):
+        return False
+    return role is not Role.OTHER or _BEFORE.search(name) is not None
+
+
+def _head_name(config: Mapping[str, Any], prefix: str) -> str:
+    """What a tied model's head is called once it is written."""
+    name = HEAD_NAMES.get(str(config.get("model_type")))
+    if name is None:
+        known = model_type(config)
+        name = USUAL_HEAD_NAME if known is None or known.head is None else known.head
+    return f"language_model.{name}" if prefix.startswith("language_model.") else name

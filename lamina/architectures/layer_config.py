@@ -3,125 +3,226 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
+from math import inf, nextafter, sqrt
 from typing import Any
 
-from lamina.architectures.infer import text_config
-from lamina.architectures.quirks import (
-    DERIVING_SCALARS,
-    IMPLICIT_LAYER_KINDS,
-    INDEX_IN_ARITHMETIC,
-    INDEX_LISTS,
-    INDEX_SCALARS,
-)
-
-# Lists with one value a layer, which go with their layers.
-PER_LAYER_LISTS = (
-    "layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "layer_rope_theta",
-    "swiglu_limits", "swiglu_limits_shared", "attn_type_list",
-)  # fmt: skip
+from lamina.architectures.infer import Architecture, text_config, text_key
+from lamina.architectures.layer_facts import FACTS, READ_ELSEWHERE, Fact, Unsaid, Unwritable, Values, value_list
+from lamina.architectures.quirks import DEPTH_LISTS, DEPTH_TWINS, NEXT_TOKEN_KEYS
+from lamina.wording import listed
 
 # Lists whose length can be the depth only by chance.
-NOT_PER_LAYER = ("architectures", "bos_token_id", "eos_token_id", "pad_token_id", "keys_to_ignore_at_inference")
+NOT_PER_LAYER = (
+    "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "keys_to_ignore_at_inference", "time_step_limit",
+    "suppress_tokens", "begin_suppress_tokens", "languages", "ssm_multipliers", "mlp_multipliers", "target_layer_ids",
+    "mtp_layer_types", "mtp_mlp_layer_types", "mtp_layers_block_type", "mtp_local_layer_ids", "axial_pos_shape",
+    "axial_pos_embds_dim", "L_bp_cycles", "encoder_hash_byte_group_size",
+)  # fmt: skip
+
+# Names of one kind of layer, which transformers makes the same when it loads a config.
+_SAME_KINDS = {
+    "mamba": "linear_attention", "attention": "full_attention", "deepseek_sparse_attention": "indexed_attention",
+    "qwen_sparse_attention": "indexed_attention",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """A model as config surgery sees it: its config.json and its architecture."""
+
+    name: str
+    config: Mapping[str, Any]
+    architecture: Architecture
+
+    @cached_property
+    def text(self) -> Mapping[str, Any]:
+        return text_config(self.config)
+
+    def values(self, fact: Fact) -> Values | None:
+        return fact.read(self.text, self.architecture.depth)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an output layer comes from, as far as config.json is concerned: a config and a layer in it."""
+    """Where an output layer comes from: a model and a layer in it."""
 
-    config: Mapping[str, Any]
+    decoder: Decoder
     layer: int
 
 
-def restacked_config(
-    config: Mapping[str, Any], depth_key: Sequence[str], depth: int, origins: Sequence[Sequence[Origin]]
-) -> tuple[dict[str, Any], list[str]]:
-    """`config` for other layers, and a sentence for everything that stands in the way.
-
-    `origins[j]` are the layers that output layer j is made of; their kinds must agree. `depth` is the number
-    of layers that `config` itself describes. A stack that leaves every layer where it was changes nothing.
-    """
-    result = copy.deepcopy(dict(config))
-    text = result["text_config"] if len(depth_key) > 1 else result
-    text[depth_key[-1]] = len(origins)
-    unmoved = _unmoved(origins, depth)
-    problems = [] if unmoved else _refusals(text_config(config), depth)
-    for key in PER_LAYER_LISTS:
-        if _is_per_layer(text.get(key), depth):
-            kinds = [[_kind(key, origin) for origin in layer] for layer in origins]
-            problems += [
-                f"output layer {index} blends layers of unlike `{key}`: {', '.join(map(str, layer))}."
-                for index, layer in enumerate(kinds)
-                if any(kind != layer[0] for kind in layer)
-            ]
-            if not unmoved:
-                text[key] = [layer[0] for layer in kinds]
-                for scalar in DERIVING_SCALARS:  # would say the same of the old layers
-                    text.pop(scalar, None)
-    return result, problems
+Origins = Sequence[Sequence[Origin]]
 
 
-def has_layer_kinds(config: Mapping[str, Any]) -> bool:
-    """True where config.json, or the model type, says that layers are of several kinds."""
-    text = text_config(config)
-    return (
-        any(text.get(key) for key in (*PER_LAYER_LISTS, *INDEX_LISTS))
-        or any(key in text and text[key] not in harmless for key, harmless in INDEX_SCALARS.items())
-        or text.get("model_type") in IMPLICIT_LAYER_KINDS
-    )
-
-
-def _kind(key: str, origin: Origin) -> object:
-    kinds = text_config(origin.config).get(key)
-    return kinds[origin.layer] if isinstance(kinds, list) and origin.layer < len(kinds) else None
-
-
-def _unmoved(origins: Sequence[Sequence[Origin]], depth: int) -> bool:
-    return len(origins) == depth and all(
+def is_unmoved(donor: Decoder, origins: Origins) -> bool:
+    """True where every layer stays where it was, of whichever models it is made."""
+    return len(origins) == donor.architecture.depth and all(
         origin.layer == index for index, layer in enumerate(origins) for origin in layer
     )
 
 
-def _refusals(config: Mapping[str, Any], depth: int) -> list[str]:
-    """Why the layers of this model cannot be moved yet, one sentence a reason."""
-    reasons = [
-        f"`{key}: {config[key]}` in config.json decides a layer's kind by its index, which moved layers would lose."
-        for key, harmless in INDEX_SCALARS.items()
-        if key in config and config[key] not in harmless
-    ]
-    reasons += [
-        f"`{key}` in config.json has one value a layer, and Lamina does not know how it moves with them."
-        for key, value in config.items()
-        if _looks_per_layer(key, value, depth)
-    ]
-    reasons += [
-        f"`{key}` in config.json names layers by number, which moved layers would lose."
-        for key in INDEX_LISTS
-        if config.get(key)
-    ]
-    reasons += [
-        f"`{key}: {config[key]}` in config.json says what kind a layer is by its index, and `layer_types` is not there."
-        for key in DERIVING_SCALARS
-        if config.get(key) not in (None, 1) and "layer_types" not in config and "no_rope_layers" not in config
-    ]
-    if config.get("use_sliding_window") and config.get("max_window_layers") is not None and "layer_types" not in config:
-        reasons.append("`max_window_layers` in config.json says which layers slide, and `layer_types` is not there.")
-    if config.get("model_type") in IMPLICIT_LAYER_KINDS and not any(config.get(key) for key in PER_LAYER_LISTS):
-        reasons.append(
-            f"layers of {config['model_type']} differ in kind by a rule that its config.json leaves unsaid; "
-            "save the model with a current transformers, which writes `layer_types` out."
+def restacked_config(
+    donor: Decoder, origins: Origins, assume_per_layer: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The donor's config for other layers, and a sentence for everything that stands in the way.
+
+    `origins[j]` are the layers that output layer j is made of; their kinds must agree. Lists of keys that are not known
+    travel with the layers where `assume_per_layer` names them. A stack that leaves every layer where it was changes
+    nothing.
+    """
+    result = copy.deepcopy(dict(donor.config))
+    key = text_key(result)
+    text = result if key is None else result[key]
+    depth_key = donor.architecture.depth_key[-1]
+    if depth_key not in DEPTH_LISTS:
+        text[depth_key] = len(origins)
+    if depth_key in DEPTH_TWINS and DEPTH_TWINS[depth_key] in text:
+        text[DEPTH_TWINS[depth_key]] = len(origins)
+    facts = [*FACTS, *(value_list(each) for each in assume_per_layer if isinstance(text.get(each), list))]
+    problems = [problem for fact in facts if (problem := _carry(fact, donor, text, origins))]
+    if not is_unmoved(donor, origins):
+        problems += _unknown_lists(donor, {fact.name for fact in facts})
+        problems += _odd_layers(facts, origins)
+        forget_next_token_layers(text)
+        if len(origins) != donor.architecture.depth and isinstance(text.get("scale_depth"), int | float):
+            text["scale_depth"] = _scale_for(text["scale_depth"], donor.architecture.depth, len(origins))
+    return result, problems
+
+
+def has_layer_kinds(decoder: Decoder) -> bool:
+    """True where config.json, or the model type, says that layers are of several kinds."""
+    return any(len(set(map(repr, values))) > 1 for fact in FACTS if (values := decoder.values(fact)) is not None)
+
+
+def _carry(fact: Fact, donor: Decoder, text: dict[str, Any], origins: Origins) -> str | None:
+    """Write one fact for the result's layers. Returns why that cannot be, None where it is done."""
+    if donor.values(fact) is None:
+        return None
+    wanted: list[tuple[Origin, Any]] = []
+    for index, layer in enumerate(origins):
+        values = [_value(fact, origin, donor) for origin in layer]
+        if any(_normal(value) != _normal(values[0]) for value in values):
+            return f"output layer {index} blends layers of unlike `{fact.name}`: {', '.join(map(str, values))}."
+        wanted.append((layer[0], values[0]))
+    if _says(fact, text, wanted):
+        return None
+    if any(isinstance(value, Unsaid) for _, value in wanted):
+        return (
+            f"`{fact.name}` is not in every config.json, and layers of {text.get('model_type')} differ in it by a rule "
+            "that is not known here; save the model with a current transformers, which writes it out."
         )
-    if config.get("model_type") in INDEX_IN_ARITHMETIC:
-        reasons.append(
-            f"layers of {config['model_type']} compute with their own index: moved, they are other functions."
-        )
-    return reasons
+    try:
+        fact.write(text, _renumbered(wanted) if fact.of_layers else [value for _, value in wanted])
+    except Unwritable as reason:
+        return str(reason)
+    return None if _says(fact, text, wanted) else f"`{fact.name}` in config.json cannot say what these layers are."
 
 
-def _is_per_layer(value: object, depth: int) -> bool:
-    return isinstance(value, list) and len(value) == depth
+def _value(fact: Fact, origin: Origin, donor: Decoder) -> Any:
+    """What holds for a layer. A model that does not speak of it has what all layers of the donor have."""
+    values = origin.decoder.values(fact)
+    if values is not None:
+        return values[origin.layer]
+    own = donor.values(fact) or []
+    return own[0] if own and all(value == own[0] for value in own) else Unsaid(origin.layer, depth=0)
 
 
-def _looks_per_layer(key: str, value: object, depth: int) -> bool:
-    return key not in (*PER_LAYER_LISTS, *INDEX_LISTS, *NOT_PER_LAYER) and depth > 1 and _is_per_layer(value, depth)
+def _says(fact: Fact, text: Mapping[str, Any], wanted: Sequence[tuple[Origin, Any]]) -> bool:
+    """True where a config says of every layer what is wanted."""
+    found = fact.read(text, len(wanted))
+    if found is None:
+        return False
+    if not fact.of_layers:
+        return all(_normal(value) == _normal(want) for value, (_, want) in zip(found, wanted, strict=True))
+    return all(
+        value is want if value is None or want is None else wanted[value][0] == Origin(origin.decoder, want)
+        for value, (origin, want) in zip(found, wanted, strict=True)
+    )
+
+
+def _renumbered(wanted: Sequence[tuple[Origin, Any]]) -> Values:
+    """References to layers as numbers of output layers: the last one before, or itself; None where it is no more."""
+    found: Values = []
+    for index, (origin, value) in enumerate(wanted):
+        target = Origin(origin.decoder, value) if isinstance(value, int) else None
+        before = (j for j in range(index, -1, -1) if wanted[j][0] == target)
+        found.append(next(before, None))
+    return found
+
+
+def _normal(value: object) -> object:
+    return _SAME_KINDS.get(value, value) if isinstance(value, str) else value
+
+
+def _unknown_lists(donor: Decoder, known: set[str]) -> list[str]:
+    depth = donor.architecture.depth
+    return [
+        f"`{key}` in config.json has one value a layer, or is as long by chance. If its values go with the layers: "
+        f"`--assume-per-layer {key}`."
+        for key, value in donor.text.items()
+        if isinstance(value, list) and len(value) == depth > 1
+        if key not in known and key not in (*NOT_PER_LAYER, *READ_ELSEWHERE)
+    ]
+
+
+def _odd_layers(facts: Sequence[Fact], origins: Origins) -> list[str]:
+    """Layers with other tensors than the rest where config.json does not say why: their class goes by position."""
+    odd = {
+        decoder: _odd(decoder, facts) for decoder in dict.fromkeys(each.decoder for layer in origins for each in layer)
+    }
+    for index, layer in enumerate(origins):
+        for origin in layer:
+            places, depth = odd[origin.decoder], origin.decoder.architecture.depth
+            was, now = origin.layer, index
+            which = f"layers {', '.join(map(str, sorted(places)))} have"
+            if places == {0}:  # only whether a layer is the first counts, and below whether it is the last
+                which, was, now = "its first layer has", was == 0, now == 0
+            elif places == {depth - 1}:
+                which, was, now = "its last layer has", was == depth - 1, now == len(origins) - 1
+            if places and was != now:
+                return [
+                    f"`{origin.decoder.name}`: {which} other tensors than the rest by place, which config.json has no "
+                    f"words for ({_apart(origin.decoder, places)}). Layer {origin.layer} as output layer {index} "
+                    "would lose or lack some."
+                ]
+    return []
+
+
+def _apart(decoder: Decoder, places: Set[int]) -> str:
+    """The tensors that layers at these places have and the others lack, or the other way round."""
+    layers = decoder.architecture.layers
+    other = next((layer for index, layer in enumerate(layers) if index not in places), ())
+    return listed(sorted(set(layers[min(places)]) ^ set(other)))
+
+
+def _odd(decoder: Decoder, facts: Sequence[Fact]) -> set[int]:
+    """Layers whose tensors differ from those of most layers of the same kind."""
+    layers = decoder.architecture.layers
+    known = [values for fact in facts if (values := decoder.values(fact)) is not None and not fact.of_layers]
+    kinds = [repr([values[index] for values in known]) for index in range(len(layers))]
+    usual: dict[str, frozenset[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        # Of two layers of a kind that differ, the later one is usual: it is a first layer that is made another way.
+        sets = Counter(frozenset(layers[index]) for index in reversed(range(len(layers))) if kinds[index] == kind)
+        usual[kind] = sets.most_common(1)[0][0]
+    return {index for index, kind in enumerate(kinds) if frozenset(layers[index]) != usual[kind]}
+
+
+def forget_next_token_layers(text: dict[str, Any]) -> None:
+    """Layers that predict further tokens do so from the last layer they were trained behind, and are dropped."""
+    for key in NEXT_TOKEN_KEYS:
+        if type(text.get(key)) is int and text[key] > 0:
+            text[key] = 0
+
+
+def _scale_for(scale: float, before: int, after: int) -> float:
+    """The `scale_depth` by which MiniCPM's residuals, scale_depth / sqrt(depth), stay as large as they were.
+
+    Of the numbers about there, the one that gives the same quotient to the last bit, if there is one.
+    """
+    near = scale * sqrt(after) / sqrt(before)
+    candidates = [near, nextafter(near, inf), nextafter(near, 0)]
+    return next((each for each in candidates if each / sqrt(after) == scale / sqrt(before)), near)

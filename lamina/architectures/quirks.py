@@ -1,56 +1,24 @@
-"""What cannot be read off tensor names: small records for the exceptions."""
+"""What cannot be read off tensor names: small tables for the exceptions."""
 
 from __future__ import annotations
 
-# Where config.json keeps the number of layers, the usual name first.
-DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+# Where config.json keeps the number of the decoder's layers; a decoder's own key before one that its encoder may use.
+DEPTH_KEYS = (
+    "decoder_layers", "num_decoder_layers", "num_blocks", "num_hidden_layers", "n_layer", "n_layers", "num_layers",
+)  # fmt: skip
 
-# The output head of a tied model is in no file; this is what it is called once it is written.
+# Keys that say the depth once more.
+DEPTH_TWINS = {"num_blocks": "num_hidden_layers", "layers_block_type": "num_hidden_layers"}
+
+# A list that defines the depth where no number does (Nemotron-H).
+DEPTH_LISTS = ("layers_block_type", "hybrid_override_pattern")
+
+# Parts of config.json that may describe the decoder.
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder")
+
+# How many layers for predicting further tokens a file may hold after the decoder's last, or under a name of their own.
+NEXT_TOKEN_KEYS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "mtp_num_layers")
+
+# The head of a tied model is in no file; this is what files call it where their model's class calls it otherwise.
 HEAD_NAMES = {"gpt_neox": "embed_out.weight"}
 USUAL_HEAD_NAME = "lm_head.weight"
-
-# Scalars of config.json that decide a layer's kind by its index. While they hold what stands here, or are
-# absent, they decide nothing; with any other value moved layers would change their kind.
-INDEX_SCALARS: dict[str, tuple[object, ...]] = {
-    "first_k_dense_replace": (0, None),
-    "num_dense_layers": (0, None),
-    "decoder_sparse_step": (1, None),
-    "moe_layer_start_index": (0, None),
-    "moe_layer_interval": (1, None),
-    "interleave_moe_layer_step": (1, None),
-    "expert_layer_period": (1, None),
-    "attn_layer_period": (1, None),
-    "num_kv_shared_layers": (0, None),
-    "rescale_every": (0, None),
-    "num_mem_blocks": (None,),
-    "n_layers_per_attn_res_block": (None,),
-    "num_nextn_predict_layers": (0, None),
-    "num_mtp_layers": (0, None),
-    "scale_attn_by_inverse_layer_idx": (False, None),
-    "full_attention_interval": (1, None),
-    "global_attn_every_n_layers": (1, None),
-    "layer_group_size": (1, None),
-    "hidden_size_per_layer_input": (0, None),
-}
-
-# Scalars that only say how `layer_types` (or `no_rope_layers`) is made where it is not written out.
-DERIVING_SCALARS = ("sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval")
-
-# Keys that name layers by number.
-INDEX_LISTS = (
-    "mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices", "per_layer_config",
-    "cross_attention_layers", "kv_source_layers", "ple_layer_ids", "local_layer_ids", "rope_scaling_layers",
-    "linear_attn_config",
-)  # fmt: skip
-
-# Model types whose layers differ in kind by default, where config.json says nothing.
-IMPLICIT_LAYER_KINDS = (
-    "afmoe", "bamba", "cohere2", "cohere2_moe", "exaone4", "exaone_moe", "falcon_h1", "gemma2", "gemma3",
-    "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt_neo", "gpt_oss", "granitemoehybrid",
-    "jamba", "lfm2", "lfm2_moe", "llama4", "llama4_text", "minimax", "ministral", "modernbert-decoder",
-    "nemotron_h", "olmo3", "olmo_hybrid", "qwen3_5", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "smollm3",
-    "vaultgemma",
-)  # fmt: skip
-
-# Model types whose arithmetic depends on a layer's index, whatever the config says.
-INDEX_IN_ARITHMETIC = ("diffllama", "rwkv", "gpt_neox_japanese", "zamba", "zamba2")

@@ -1,7 +1,8 @@
 """An input model: its tensors by name, opened by headers, read at offsets.
 
 A checkpoint knows tensors; the files they lie in are a `ModelFiles`: a folder here, or one on the Hub
-(`hub.py`). Files are looked for in MergeKit's order: an index before a single file.
+(`hub.py`), and what lies in a file is known by its format (`formats.py`). Files are looked for in MergeKit's
+order: safetensors before pickles, an index before a single file.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from typing import Any, Protocol
 
 import xxhash
 
+from lamina.checkpoints.entries import Entry
 from lamina.checkpoints.files import InputFile, exists, names_in, read_all, state_of
+from lamina.checkpoints.formats import PICKLES, open_tensors
 from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import INDEX_NAME
-from lamina.checkpoints.safetensors import Entry, open_safetensors
 from lamina.errors import CheckpointError, InputChanged
 from lamina.tensor_spec import TensorSpec
 from lamina.wording import listed
 
-SINGLE_NAME = "model.safetensors"
+# Where a model's tensors are, the first that is there; an index names the files that hold them.
+INDEXES = (INDEX_NAME, "pytorch_model.bin.index.json")
+WEIGHTS = (INDEX_NAME, "model.safetensors", INDEXES[1], "pytorch_model.bin", "pytorch_model.pt", "model.pt")
 SAMPLE_BYTES = 4096  # read of each sampled tensor, to tell one fine-tune from another
 MAX_SAMPLES = 1024
 
@@ -66,7 +70,7 @@ class ModelFiles(Protocol):
         ...
 
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
-        """The tensors of each named safetensors file, from its header alone."""
+        """The tensors of each named tensor file, from its header alone."""
         ...
 
     def bytes_to_fetch(self, names: Iterable[str]) -> int:
@@ -88,7 +92,7 @@ class Checkpoint:
     def __init__(self, files: ModelFiles, entries: Mapping[str, tuple[str, Entry]]) -> None:
         self.files = files
         self.specs: Mapping[str, TensorSpec] = {name: entry.spec for name, (_, entry) in entries.items()}
-        self._entries = entries
+        self._entries = dict(entries)
         self._found = {file: state_of(files.folder / file) for file in self._files() if exists(files.folder / file)}
         self._opened: dict[str, InputFile] = {}
         self._opening = Lock()
@@ -103,12 +107,21 @@ class Checkpoint:
 
     def fetch(self, names: Iterable[str], progress: FetchProgress = lambda _file, _nbytes: None) -> None:
         """Bring the files that hold these tensors here. Raises FetchFailed; the same call goes on."""
+        names = list(names)
         self.files.fetch(self._homes(names), progress)
+        open_places = [name for name in names if self._entries[name][1].offset is None]
+        headers = self.files.headers(self._homes(open_places))
+        for name in open_places:
+            file, entry = self._entries[name]
+            found = headers[file].get(name)
+            if found is None or found.spec != entry.spec:
+                raise InputChanged(f"{self.files.label}/{file} does not hold `{name}` as when the merge was planned.")
+            self._entries[name] = file, found
 
     def read_into(self, name: str, first_byte: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a tensor from `first_byte` on."""
         file, entry = self._entries[name]
-        self._file(file).read_into(buffer, entry.offset + first_byte)
+        entry.read_into(self._file(file).read_into, first_byte, buffer)
 
     def read(self, name: str) -> bytes:
         """All bytes of a tensor."""
@@ -199,7 +212,7 @@ class LocalFiles:
         return ""
 
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
-        return each_header(names, lambda name: open_safetensors(self.folder / name))
+        return each_header(names, lambda name: open_tensors(self.folder / name))
 
     def bytes_to_fetch(self, names: Iterable[str]) -> int:  # noqa: ARG002
         return 0
@@ -214,12 +227,22 @@ def open_checkpoint(source: Path | ModelFiles) -> Checkpoint:
         raise CheckpointError(f"{source} holds no model: there is no such folder.")
     files = LocalFiles(source) if isinstance(source, Path) else source
     names = files.names()
-    if INDEX_NAME in names:
-        return Checkpoint(files, _by_index(files, names))
-    if SINGLE_NAME in names:
-        header = files.headers([SINGLE_NAME])[SINGLE_NAME]
-        return Checkpoint(files, {name: (SINGLE_NAME, entry) for name, entry in header.items()})
-    raise CheckpointError(f"{files.label} holds neither {SINGLE_NAME} nor {INDEX_NAME}.{_what_is_there(names)}")
+    found = weights_among(names)
+    if found is None:
+        raise CheckpointError(
+            f"{files.label} holds neither model.safetensors nor {INDEX_NAME}, and no pytorch_model.bin."
+            f"{_what_is_there(names)}"
+        )
+    if found in INDEXES:
+        return Checkpoint(files, _by_index(files, names, found))
+    header = files.headers([found])[found]
+    return Checkpoint(files, {name: (found, entry) for name, entry in header.items()})
+
+
+def weights_among(names: Iterable[str]) -> str | None:
+    """Of the names of a model's files, the one that holds the tensors, or is the index of those that do."""
+    there = set(names)
+    return next((name for name in WEIGHTS if name in there), None)
 
 
 def same_file(one: ModelFiles, other: ModelFiles, name: str) -> bool:
@@ -259,9 +282,9 @@ def parse_json(raw: bytes, label: str) -> dict[str, Any]:
     return content
 
 
-def _by_index(files: ModelFiles, names: Sequence[str]) -> dict[str, tuple[str, Entry]]:
-    index = f"{files.label}/{INDEX_NAME}"
-    weight_map = parse_json(files.read(INDEX_NAME), index).get("weight_map")
+def _by_index(files: ModelFiles, names: Sequence[str], index_name: str) -> dict[str, tuple[str, Entry]]:
+    index = f"{files.label}/{index_name}"
+    weight_map = parse_json(files.read(index_name), index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise CheckpointError(f"{index} has no `weight_map` from tensor names to file names.")
     shard_names = list(dict.fromkeys(weight_map.values()))
@@ -281,10 +304,11 @@ def _by_index(files: ModelFiles, names: Sequence[str]) -> dict[str, tuple[str, E
 
 
 def _what_is_there(names: Sequence[str]) -> str:
-    weights = [name for name in names if Path(name).suffix in (".bin", ".pt", ".pth", ".gguf")]
-    if weights:
+    if pickles := [name for name in names if Path(name).suffix in (*PICKLES, ".ckpt")]:
         return (
-            f" It holds {listed(weights)}, which Lamina does not read yet; "
-            "transformers' `save_pretrained` writes safetensors."
+            f" It holds {listed(pickles)}: if that is the model's state dict, saved by torch.save, name it "
+            "pytorch_model.bin; several files need their pytorch_model.bin.index.json."
         )
+    if others := [name for name in names if Path(name).suffix in (".safetensors", ".gguf", ".h5", ".msgpack")]:
+        return f" It holds {listed(others)}, which is no model as transformers' `save_pretrained` writes it."
     return ""

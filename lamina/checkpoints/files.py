@@ -32,6 +32,14 @@ def has_size(path: Path, size: int) -> bool:
     return exists(path) and size_of(path) == size
 
 
+def is_folder(path: Path) -> bool:
+    """True for a folder that is there; false also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def size_of(path: Path) -> int:
     """Size in bytes. Raises CheckpointError where the file is missing or cannot be read."""
     try:

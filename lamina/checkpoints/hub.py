@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from lamina.checkpoints.checkpoint import FetchProgress, ModelFiles, each_header
+from lamina.checkpoints.checkpoint import INDEXES, FetchProgress, ModelFiles, each_header, weights_among
+from lamina.checkpoints.entries import Entry
 from lamina.checkpoints.files import (
     PartFile,
     exists,
@@ -29,9 +30,8 @@ from lamina.checkpoints.files import (
     share_file,
     size_of,
 )
+from lamina.checkpoints.formats import format_of, open_tensors
 from lamina.checkpoints.hub_client import PAUSE, Blob, HubClient, HubOptions
-from lamina.checkpoints.layout import INDEX_NAME
-from lamina.checkpoints.safetensors import Entry, header_length, open_safetensors, parse_header
 from lamina.errors import CheckpointError, FetchFailed
 from lamina.wording import in_bytes
 
@@ -42,11 +42,11 @@ HEADERS_AT_ONCE, SHARDS_AT_ONCE = 16, 4  # requests in flight: latency, and a si
 
 @dataclass
 class Listing:
-    """What is known of one commit: its files, and the headers read so far as they stand in the shards."""
+    """What is known of one commit: its files, and the parts of them that their headers took, by first byte."""
 
     commit: str
     files: Mapping[str, Blob]
-    headers: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     note: str = ""
 
 
@@ -81,12 +81,18 @@ class _HubFiles:
         return self._listing.files[name].digest if name in self._listing.files else ""
 
     def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
-        missing = [name for name in names if not self._is_here(name) and name not in self._listing.headers]
-        if missing:
-            with self._hub.letters(CheckpointError, missing[0]), ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
-                self._listing.headers |= zip(missing, pool.map(self._header, missing), strict=True)
+        if not names:
+            return {}
+        known = self._count_parts()
+        with self._hub.letters(CheckpointError, names[0]), ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+            asked = {name: pool.submit(self._header, name) for name in names}
+            found = each_header(names, lambda name: asked[name].result())
+        if self._count_parts() > known:
             _remember(self._hub, self._listing)
-        return each_header(names, self._parsed)
+        return found
+
+    def _count_parts(self) -> int:
+        return sum(map(len, self._listing.parts.values()))
 
     def bytes_to_fetch(self, names: Iterable[str]) -> int:
         missing = [self._listing.files[name] for name in names if not self._is_here(name)]
@@ -115,21 +121,19 @@ class _HubFiles:
     def _is_here(self, name: str) -> bool:
         return exists(self.folder / name)
 
-    def _parsed(self, name: str) -> dict[str, Entry]:
+    def _header(self, name: str) -> dict[str, Entry]:
+        """A file's tensors: from the cache, or by requests for the parts that its format reads, and no tensor."""
         if self._is_here(name):
-            return open_safetensors(self.folder / name)
-        raw = self._listing.headers[name].encode()
-        try:
-            return parse_header(raw, data_size=self._listing.files[name].size - 8 - len(raw))
-        except ValueError as error:
-            raise CheckpointError(f"{self.label}/{name}: {error}") from error
+            return open_tensors(self.folder / name)
+        parts = self._listing.parts.setdefault(name, {})
 
-    def _header(self, name: str) -> str:
-        """A shard's header, in two requests: not one byte of a tensor is asked for."""
-        size = self._listing.files[name].size
+        def read(offset: int, length: int) -> bytes:
+            if len(parts.get(offset, b"")) < length:
+                parts[offset] = self._hub.part(self.commit, name, offset, length)
+            return parts.get(offset, b"")[:length]
+
         try:
-            length = header_length(self._hub.part(self.commit, name, 0, min(8, size)), size)
-            return self._hub.part(self.commit, name, 8, length).decode()
+            return format_of(name)(read, self._listing.files[name].size, False)
         except ValueError as error:
             raise CheckpointError(f"{self.label}/{name}: {error}") from error
 
@@ -229,7 +233,7 @@ def _asked(hub: HubClient) -> Listing:
     if not hub.is_commit:
         hub.remember_ref(commit)
     known = _remembered(hub, commit)
-    return Listing(commit, files, known.headers if known else {})
+    return Listing(commit, files, known.parts if known else {})
 
 
 def _are_safe(commit: str, files: Mapping[str, Blob]) -> bool:
@@ -243,11 +247,15 @@ def _is_complete(snapshot: Path) -> bool:
     if not exists(snapshot / "config.json"):
         return False
     names = names_in(snapshot)
+    found = weights_among(names)
+    if found is None or not any(name.startswith(("tokenizer.", "vocab.")) for name in names):
+        return False
+    if found not in INDEXES:
+        return True
     try:
-        shards = set(json.loads(read_all(snapshot / INDEX_NAME))["weight_map"].values())
+        return set(json.loads(read_all(snapshot / found))["weight_map"].values()) <= set(names)
     except (ValueError, KeyError, AttributeError, TypeError, CheckpointError):
-        shards = {"model.safetensors"}
-    return shards <= set(names) and any(name.startswith(("tokenizer.", "vocab.")) for name in names)
+        return False
 
 
 def _of_snapshot(hub: HubClient, commit: str) -> Listing:
@@ -262,16 +270,24 @@ def _remembered(hub: HubClient, commit: str) -> Listing | None:
     try:
         known = json.loads(hub.memory(commit).read_bytes())
         files = {name: Blob(size, digest) for name, (size, digest) in known["files"].items()}
-        headers = {name: raw for name, raw in known["headers"].items() if name in files}
+        parts = {
+            name: {int(first): part.encode("latin-1") for first, part in of_file.items()}
+            for name, of_file in known["parts"].items()
+            if name in files
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Listing(commit, files, headers) if _are_safe(commit, files) else None
+    return Listing(commit, files, parts) if _are_safe(commit, files) else None
 
 
 def _remember(hub: HubClient, listing: Listing) -> None:
     files = {name: (blob.size, blob.digest) for name, blob in listing.files.items()}
+    parts = {
+        name: {first: part.decode("latin-1") for first, part in of_file.items()}  # a letter a byte: JSON has no bytes
+        for name, of_file in listing.parts.items()
+    }
     with suppress(OSError):  # what cannot be kept is asked for again
-        replace_file(hub.memory(listing.commit), json.dumps({"files": files, "headers": listing.headers}).encode())
+        replace_file(hub.memory(listing.commit), json.dumps({"files": files, "parts": parts}).encode())
 
 
 def _is_whole(part: PartFile, blob: Blob) -> bool:

@@ -9,43 +9,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeGuard
 
-from lamina.checkpoints.files import read_at, size_of
-from lamina.errors import CheckpointError
+from lamina.checkpoints.entries import Entry, ReadAt
 from lamina.tensor_spec import DTYPES, TensorSpec
 
 MAX_HEADER = 100_000_000  # the format's own limit, in bytes
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of one file: what it is and where its bytes start, counted from the start of the file."""
+def read_safetensors(read: ReadAt, size: int, _here: bool = True) -> dict[str, Entry]:
+    """Every tensor of a file of `size` bytes, by name, in the order of the bytes. Reads the header only.
 
-    spec: TensorSpec
-    offset: int
-
-
-def open_safetensors(path: Path) -> dict[str, Entry]:
-    """Every tensor of a file, by name, in the order of the bytes. Reads the header only.
-
-    Raises CheckpointError, naming the file and the broken rule, for anything the format does not allow.
+    Raises ValueError with the rule that is broken, for anything the format does not allow.
     """
-    size = size_of(path)
-    try:
-        length = header_length(read_at(path, 0, 8), size)
-        return parse_header(read_at(path, 8, length), data_size=size - 8 - length)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    length = _header_length(read(0, min(8, size)), size)
+    return parse_header(read(8, length), data_size=size - 8 - length)
 
 
-def header_length(first_bytes: bytes, size: int) -> int:
-    """Bytes of the header that follows the first 8 of a file of `size` bytes.
-
-    Raises ValueError where no such header can be in such a file.
-    """
+def _header_length(first_bytes: bytes, size: int) -> int:
+    """Bytes of the header that follows the first 8 of a file of `size` bytes."""
     if size < 8:
         raise ValueError(f"{size} bytes are too few for a safetensors file; is it a failed download?")
     length = int.from_bytes(first_bytes[:8], "little")

@@ -23,6 +23,8 @@ VERBS = {
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
     "reproduce": "Check a published folder, and make its merge again to compare.",
     "clean": "Remove what merges that were stopped have left behind.",
+    "check": "Check a model: whole, its layers in place, its weights sound.",
+    "diff": "Compare two models, layer by layer.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
@@ -31,7 +33,8 @@ EXIT_CODES = {
     0: "done, or already there",
     1: "failed after reading began; nothing is visible at the output",
     2: "the request cannot be planned; nothing was read but configs and headers",
-    3: "`reproduce`: the folder is not what its record says, or what its recipe makes",
+    3: "suspicious (`lamina check`), or not reproduced (`lamina reproduce`)",
+    4: "broken: `lamina check` found a model that is not what it should be",
     130: "interrupted; nothing is visible at the output, and the same command goes on",
     141: "who read the output went away (`lamina plan recipe.yml | head -1`)",
 }

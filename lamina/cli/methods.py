@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina.cli.answer import json_option, print_json
-from lamina.errors import Problem, RecipeError, did_you_mean, nearest
 from lamina.merge_methods import METHODS, MergeMethod
+from lamina.planners.own_code import method_named, offered_methods
 
 
 @click.command()
@@ -20,20 +21,21 @@ from lamina.merge_methods import METHODS, MergeMethod
 def methods(name: str | None, as_json: bool) -> None:
     """List the merge methods, or explain the one called NAME.
 
+    NAME may be one of your own, as a recipe names it: `mine.py:magmax`. Its file is run for that.
+
     Example: lamina methods linear
     """
-    if name is not None and name not in METHODS:
-        message = f"unknown method `{name}`.{did_you_mean(name, list(METHODS))}"
-        raise RecipeError([Problem("unknown-method", message, suggestion=nearest(name, list(METHODS)) or "")])
+    found = list(METHODS.values()) if name is None else [method_named(name, Path())]
     if as_json:
-        print_json([_as_data(method) for method in METHODS.values() if name in (None, method.name)])
-        return
-    if name is None:
+        print_json([_as_data(method) for method in found])
+    elif name is not None:
+        click.echo(explained(found[0]))
+    else:
         width = max(map(len, METHODS))
-        for method in METHODS.values():
+        for method in found:
             click.echo(f"{method.name:<{width}}  {method.summary}")
-        return
-    click.echo(explained(METHODS[name]))
+        for other, entry in offered_methods().items():
+            click.echo(f"{other:<{width}}  of the package {entry.dist.name if entry.dist else entry.value}")
 
 
 def explained(method: MergeMethod) -> str:
@@ -46,13 +48,14 @@ def explained(method: MergeMethod) -> str:
         meaning = parameter.meaning
         default = "required" if parameter.default is None else f"default {str(parameter.default).lower()}"
         scope = "each model" if meaning.per_model else "all"
-        told = f"{meaning.effect} ({meaning.valid}; {scope}; {default})"
+        told = f"{meaning.effect} ({meaning.valid}; {scope}; {default})".lstrip()
         lines += textwrap.wrap(
             told, 112, initial_indent=f"  {parameter.name:<{width}}  ", subsequent_indent=" " * (width + 4)
         )
     if method.laws:
         lines += ["", f"  laws: {', '.join(method.laws)}"]
-    lines += ["", f"  {method.reference}", ""]
+    lines += ["", f"  {method.reference}"] if method.reference else []
+    lines.append("")
     return "\n".join([*lines, *(f"  {line}" for line in example_recipe(method).splitlines())])
 
 

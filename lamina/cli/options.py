@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina.api import Options
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.sizes import Size
 from lamina.recipe.load import RecipeLike
 
-Command = Callable[..., None]
+Command = Callable[..., object]
 
 
 def recipe_options(command: Command) -> Command:
@@ -26,19 +27,39 @@ def recipe_options(command: Command) -> Command:
         set_values: tuple[str, ...],
         border: str,
         seed: int,
+        assume_per_layer: tuple[str, ...],
         cache_dir: Path | None,
         token: str | None,
         offline: bool,
         revision: str | None,
+        allow_own_code: bool,
         **others: Any,
     ) -> None:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
         options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
+        options["assume_per_layer"] = assume_per_layer
+        options["allow_own_code"] = allow_own_code
         command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
-    for decorate in reversed(_RECIPE_OPTIONS):
-        with_options = decorate(with_options)
-    return with_options
+    return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
+
+
+def hub_options(command: Command) -> Command:
+    """Give a command the flags about the Hub; it is called with `hub`."""
+
+    @functools.wraps(command)
+    def with_options(
+        cache_dir: Path | None, token: str | None, offline: bool, revision: str | None, **others: Any
+    ) -> None:
+        command(hub=HubOptions(cache_dir, token, offline, revision), **others)
+
+    return _decorated(with_options, _HUB_OPTIONS)
+
+
+def _decorated(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for decorate in reversed(options):
+        command = decorate(command)
+    return command
 
 
 class _Aliased(click.Option):
@@ -73,6 +94,13 @@ _RECIPE_OPTIONS = [
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
     click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
                  help="Of the random draws."),
+    click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
+                 help="A list in config.json that Lamina does not know and whose values go with the layers."),
+    click.option("--allow-own-code", is_flag=True,
+                 help="Run the merge method that a recipe brings which came with a model."),
+]  # fmt: skip
+
+_HUB_OPTIONS = [
     click.option("--cache-dir", "--transformers-cache", cls=_Aliased, type=click.Path(path_type=Path), metavar="FOLDER",
                  help="Where models of the Hub are kept.  [default: the Hub's cache]"),
     click.option("--token", metavar="TOKEN",
@@ -87,7 +115,9 @@ workers_option = click.option(
     help="Threads that compute.  [default: the machine's cores]",
 )  # fmt: skip
 memory_option = click.option(
-    "--memory", type=Size(), default="200MB", show_default=True, help="Bound of the whole process's memory."
+    "--memory",
+    type=Size(),
+    help="Bound of the whole process's memory.  [default: 200MB, or 600MB where a method needs torch]",
 )
 shard_size_option = click.option(
     "--shard-size", "--out-shard-size", cls=_Aliased, type=Size(zero_is_unlimited=True), default="5GB",

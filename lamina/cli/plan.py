@@ -46,7 +46,7 @@ def plan(
     out: Path | None,
     as_slices: bool,
     workers: int | None,
-    memory: int,
+    memory: int | None,
     shard_size: int,
     as_json: bool,
 ) -> None:
@@ -70,7 +70,7 @@ def plan_and_tell(
     options: api.Options,
     *,
     workers: int | None = None,
-    memory: int = api.DEFAULT_MEMORY,
+    memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
     as_json: bool = False,
@@ -79,7 +79,7 @@ def plan_and_tell(
     started = time.monotonic()
     found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
     if as_json:
-        print_json(_as_data(found, out, memory, time.monotonic() - started))
+        print_json(_as_data(found, out, time.monotonic() - started))
         if found.refusal is not None:
             raise click.exceptions.Exit(found.refusal.exit_code)
         return
@@ -108,9 +108,9 @@ def show_notices(notices: Iterable[Notice], err: bool = False) -> None:
         click.echo(click.style(MARK, fg="yellow") + lines.removeprefix(MARK), err=err)
 
 
-def _as_data(found: api.Forecast, out: Path | None, memory: int, seconds: float) -> dict[str, Any]:
+def _as_data(found: api.Forecast, out: Path | None, seconds: float) -> dict[str, Any]:
     return as_data(found.plan) | {
-        "memory": {"predicted": found.memory, "bound": memory},
+        "memory": {"predicted": found.memory, "bound": found.memory_bound},
         "disk": {
             "needed": found.disk_needed,
             "free": found.disk_free,

@@ -1,4 +1,4 @@
-"""One line that moves while a merge runs. Called from the workers' threads."""
+"""One line that moves while tensors are worked on. Called from the workers' threads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class MovingLine:
     """Share done, bytes, speed, time left, and the tensor at hand. Silent unless `enabled`."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self, verb: str = "merging", *, enabled: bool) -> None:
+        self._verb, self._enabled = verb, enabled
         self._lock = Lock()
         self._done = self._total = 0
         self._progress: Progress | None = None
@@ -31,7 +31,7 @@ class MovingLine:
             from rich import progress  # costs a quarter of a second, so only where it is seen
 
             self._progress = progress.Progress(
-                progress.TextColumn("merging"),
+                progress.TextColumn(self._verb),
                 progress.BarColumn(bar_width=28),
                 progress.TaskProgressColumn(),
                 progress.DownloadColumn(),
@@ -40,7 +40,7 @@ class MovingLine:
                 progress.TextColumn("{task.fields[tensor]}"),
                 transient=True,
             )
-            self._task = self._progress.add_task("merging", total=total, tensor="")
+            self._task = self._progress.add_task(self._verb, total=total, tensor="")
             self._progress.start()
 
     def resume(self, done: int) -> None:

@@ -95,22 +95,50 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def accuracy(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Question]) -> Score:
-    """Exact match of the greedy answer.
+    """Exact match of the greedy answer."""
+    right = answered(model, tokenizer, questions)
+    return Score(int(right.sum()), len(right))
+
+
+def answered(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Question]) -> NDArray[np.bool_]:
+    """Which of the questions the greedy answer matches exactly, in their order.
 
     One forward pass scores all tokens of an answer, each after the right ones before it. This is exact:
     greedy decoding writes the answer if and only if each of its tokens then has the largest logit. What
     the model would write after the answer is not looked at.
     """
     encoded = [encode(question, tokenizer) for question in questions]
-    right = 0
+    right = []
     for start in range(0, len(encoded), ROWS_AT_ONCE):
         batch = encoded[start : start + ROWS_AT_ONCE]
         predicted = model.logits(pad([question.tokens for question in batch])).argmax(axis=-1)
         for row, question in zip(predicted, batch, strict=True):
             first, end = question.prompt_length, len(question.tokens)
             # The logits at a position speak of the token after it.
-            right += row[first - 1 : end - 1].tolist() == question.tokens[first:end]
-    return Score(right, len(encoded))
+            right.append(row[first - 1 : end - 1].tolist() == question.tokens[first:end])
+    return np.array(right)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one model's score exceeds another's, in shares, and half the width of its 95% interval."""
+
+    share: float
+    margin: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:+.1f} ± {100 * self.margin:.1f}"
+
+
+def difference(ours: Sequence[NDArray[np.bool_]], theirs: Sequence[NDArray[np.bool_]]) -> Difference:
+    """The mean over skills of the difference in accuracy, paired: both models were asked the same questions.
+
+    A skill is one array, an element a question. The interval is the normal one, of the paired differences within
+    each skill; it speaks of other questions of the same kind, of two models that were fixed before.
+    """
+    paired = [mine.astype(np.float64) - other for mine, other in zip(ours, theirs, strict=True)]
+    variance = sum(each.var() / len(each) for each in paired) / len(paired) ** 2
+    return Difference(float(np.mean([each.mean() for each in paired])), 1.96 * math.sqrt(variance))
 
 
 @dataclass(frozen=True)

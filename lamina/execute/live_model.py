@@ -17,12 +17,7 @@ def live_model(tensors: Tensors, device: str) -> Any:
     Raises MissingExtra without torch and transformers, and CheckpointError where transformers has no class
     for the model.
     """
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise MissingExtra("hf", str(error.name or "transformers").partition(".")[0]) from error
-
+    torch, transformers = frameworks()
     config = _json(tensors.plan, "config.json")
     family = transformers.models.auto.configuration_auto.CONFIG_MAPPING
     name = next(iter(config.get("architectures") or ()), "")
@@ -38,6 +33,16 @@ def live_model(tensors: Tensors, device: str) -> Any:
     if generation := _json(tensors.plan, "generation_config.json"):
         model.generation_config = transformers.GenerationConfig.from_dict(generation)
     return model.to(device).eval()
+
+
+def frameworks() -> tuple[Any, Any]:
+    """torch and transformers. Raises MissingExtra where one is not installed."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("hf", str(error.name or "transformers").partition(".")[0]) from error
+    return torch, transformers
 
 
 def _json(plan: Plan, name: str) -> dict[str, Any]:

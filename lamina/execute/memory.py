@@ -6,9 +6,13 @@ import os
 import re
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lamina.errors import MemoryBudgetError
+from lamina.expressions.inspect import parts
+from lamina.expressions.nodes import Expr, Merge
+from lamina.merge_methods import method_called
 from lamina.plans.plan import Plan
 from lamina.wording import in_bytes
 
@@ -16,7 +20,16 @@ from lamina.wording import in_bytes
 RESIDENT_BYTES = 60_000_000
 TENSOR_BYTES = 5_000  # the plan's and the headers' part in it, for each output tensor. Measured with 20,000.
 HUB_BYTES = 25_000_000  # more, where the Hub is asked: huggingface_hub and TLS. Measured.
+TORCH_BYTES = 240_000_000  # more, where a method works on tensors of torch: the library, and its first SVD. Measured.
 MOST_WORKERS = 8  # beyond that the disk is the limit, and memory is not free
+
+DEFAULT_MEMORY = 200_000_000  # where nothing else is said; and with torch
+DEFAULT_MEMORY_WITH_TORCH = 600_000_000
+
+
+def memory_bound(plan: Plan, given: int | None) -> int:
+    """Bytes that the process may take: what was given, else the default for such a plan."""
+    return given or (DEFAULT_MEMORY_WITH_TORCH if _needs_torch(plan) else DEFAULT_MEMORY)
 
 
 def predicted_memory(plan: Plan, workers: int | None, memory: int) -> int:
@@ -40,7 +53,20 @@ def workers_that_fit(plan: Plan, workers: int | None, memory: int) -> int:
 def _resident(plan: Plan) -> int:
     hub = HUB_BYTES if any(source.commit for source in plan.inputs) else 0
     files = sum(len(file.content) for file in plan.files)
-    return RESIDENT_BYTES + hub + TENSOR_BYTES * len(plan.jobs) + files
+    torch = TORCH_BYTES if _needs_torch(plan) else 0
+    return RESIDENT_BYTES + hub + torch + TENSOR_BYTES * len(plan.jobs) + files
+
+
+def _needs_torch(plan: Plan) -> bool:
+    methods = {name for job in plan.jobs for name in _methods(job.expr)}
+    return any(method_called(name).needs_torch for name in methods)
+
+
+def _methods(expr: Expr) -> Iterator[str]:
+    if isinstance(expr, Merge):
+        yield expr.method
+    for part in parts(expr):
+        yield from _methods(part)
 
 
 def peak_memory() -> int:

@@ -14,7 +14,7 @@ from lamina.expressions.inspect import CACHE_LINE, blocks, merges, parts, reads
 from lamina.expressions.nodes import Cast, Expr, Merge, Read
 from lamina.kernels.interface import STORAGE, Extent, Kernels, Stored
 from lamina.kernels.tiles import Mix
-from lamina.merge_methods import METHODS, UndefinedMerge
+from lamina.merge_methods import UndefinedMerge, method_called
 from lamina.tensor_spec import DType
 
 # (tensor, first byte within it, where to put the bytes)
@@ -66,7 +66,7 @@ def measure(expr: Expr, worker: Worker) -> Measured:
 
 
 def _measured(node: Merge, measured: Measured, worker: Worker) -> tuple[float, ...] | Mix:
-    passes = METHODS[node.method].prepared(dict(node.parameters or ()), node.facts)
+    passes = method_called(node.method).prepared(dict(node.parameters or ()), node.facts)
     try:
         while True:
             fold = next(passes)
@@ -136,7 +136,7 @@ def _inputs(
 def _extent(expr: Cast | Merge, start: int) -> Extent:
     assert isinstance(expr, Merge)
     facts = expr.facts
-    return Extent(start, facts.count, facts.row, METHODS[expr.method].scope == "row", facts.wide)
+    return Extent(start, facts.count, facts.row, method_called(expr.method).scope == "row", facts.wide)
 
 
 def _agreed(expr: Expr, blocks: Sequence[Stored]) -> Stored:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lamina.expressions.nodes import Cast, Expr, Merge, Read
-from lamina.merge_methods import METHODS
+from lamina.merge_methods import method_called
 from lamina.tensor_spec import block_rows, blocks_of
 
 CACHE_LINE = 64  # every buffer starts at one
@@ -89,7 +89,7 @@ def merges(expr: Expr) -> Iterator[Merge]:
 
 def keeps_rows(expr: Expr) -> bool:
     """True when a block may not split a row, however long it is."""
-    return any(METHODS[node.method].scope == "row" for node in merges(expr))
+    return any(method_called(node.method).scope == "row" for node in merges(expr))
 
 
 def blocks(expr: Expr) -> list[tuple[int, int]]:
@@ -105,7 +105,7 @@ def blocks(expr: Expr) -> list[tuple[int, int]]:
 
 def peak_bytes(expr: Expr) -> int:
     """Bytes that making this expression takes: one block of every node in it, the state of every measure."""
-    states = [METHODS[node.method].state_bytes(dict(node.parameters or ()), node.facts) for node in merges(expr)]
+    states = [method_called(node.method).state_bytes(dict(node.parameters or ()), node.facts) for node in merges(expr)]
     return block_bytes(expr) + sum(states)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
-from lamina.merge_methods import METHODS
+from lamina.merge_methods import method_called
 from lamina.merge_methods.measures import Facts
 from lamina.merge_methods.parameters import Value
 from lamina.tensor_spec import F64, DType, Kind, TensorSpec, promoted
@@ -95,7 +95,7 @@ def merge(
         return distinct[0] if len(distinct) == 1 else Merge(method, distinct, (), None, parts[0].spec)
     target = dtype or promoted(part.spec.dtype for part in parts)
     spec = TensorSpec(parts[0].spec.shape, target)
-    factors = METHODS[method].foreseen(parameters, len(inputs)) if inputs else ()
+    factors = method_called(method).foreseen(parameters, len(inputs)) if inputs else ()
     if factors is None and spec.count:
         return _measured(method, inputs, parameters, base, spec, draw_keys)
     factors = factors or (1.0,) * len(inputs)  # of a tensor without elements, anything is the same
@@ -119,7 +119,7 @@ def _measured(
     draw_keys: Sequence[int],
 ) -> Expr:
     """A merge that has to see elements: without the models that count for nothing, if any is left."""
-    weights = parameters.get("weight") if "zero weight is base" in METHODS[method].laws else None
+    weights = parameters.get("weight") if "zero weight is base" in method_called(method).laws else None
     counting = [weight != 0 for weight in weights] if isinstance(weights, tuple) else [True] * len(inputs)
     if not all(counting):
         return merge(
@@ -130,5 +130,5 @@ def _measured(
             dtype=spec.dtype,
             draw_keys=list(compress(draw_keys, counting)),
         )
-    keys = tuple(draw_keys) if METHODS[method].draws else ()
+    keys = tuple(draw_keys) if method_called(method).draws else ()
     return Merge(method, tuple(inputs), (), base, spec, tuple(parameters.items()), keys)

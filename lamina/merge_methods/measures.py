@@ -52,3 +52,13 @@ class Measure:
     run: Callable[[Facts, Values], Measuring]
     state: Callable[[Facts, Values], int] = lambda _facts, _values: 0
     draws: bool = False  # its result depends on the draw keys
+
+
+def draw_keys() -> Measure:
+    """For each model a 64-bit number to seed a generator with: of the seed, the model's place, the tensor's name."""
+
+    def run(facts: Facts, _values: Values) -> Measuring:
+        yield from ()
+        return facts.draw_keys
+
+    return Measure(run, draws=True)

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from lamina.kernels.tiles import Fold, Mix, tile_elements
 from lamina.merge_methods.gram import Coefficients, Gram, GramMatrix, combined_by_gram
 from lamina.merge_methods.measures import Facts, Measure
-from lamina.merge_methods.parameters import Parameter, Value, parameters_of
+from lamina.merge_methods.parameters import Parameter, Value, argument_name, parameters_of
 
 Parameters = Mapping[str, Value | tuple[Value, ...]]
 Law = Literal["symmetric", "idempotent", "zero weight is base"]
@@ -29,7 +29,14 @@ Base = Literal["ordinary", "first", "optional", "required"]
 
 
 class UndefinedMerge(ValueError):
-    """The formula has no value for these parameters, or for these tensors; the message says why."""
+    """The formula has no value for these parameters, or for these tensors; the message says why.
+
+    `valid` are values near them that it has one for: by parameter, one a model.
+    """
+
+    def __init__(self, message: str, valid: Mapping[str, Sequence[float]] | None = None) -> None:
+        super().__init__(message)
+        self.valid = valid or {}
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,16 @@ class MergeMethod:
     laws: tuple[Law, ...]
     foresee: Callable[..., Coefficients | None] | None = None
     example: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What expressions call it: another key, another result."""
+        return self.name
+
+    @property
+    def needs_torch(self) -> bool:
+        """True when a process that merges with it has imported torch, which takes memory."""
+        return False
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -126,6 +143,11 @@ class MergeMethod:
                 )
                 return combined
             arguments[name] = yield from measure.run(facts, arguments)
+        return (yield from self.mixing(arguments, facts))
+
+    def mixing(self, arguments: Mapping[str, Any], facts: Facts) -> Generator[Fold, None, Mix]:  # noqa: ARG002
+        """The mix, once everything is measured. Yields a fold where that takes another pass."""
+        yield from ()
         return lambda tile: self.function(tile, **arguments)
 
     def _of_gram(self, arguments: Mapping[str, Any], name: str, gram: Gram) -> Coefficients:
@@ -144,7 +166,18 @@ class MergeMethod:
 TEMPORARIES = 16
 TEMPORARIES_PER_MODEL = 6
 
-METHODS: dict[str, MergeMethod] = {}
+METHODS: dict[str, MergeMethod] = {}  # what comes with Lamina, by name
+_OWN: dict[str, MergeMethod] = {}  # what was loaded from somebody's own code, by key
+
+
+def method_called(key: str) -> MergeMethod:
+    """The method of an expression."""
+    return METHODS.get(key) or _OWN[key]
+
+
+def make_known(method: MergeMethod) -> None:
+    """Let expressions name a method that does not come with Lamina."""
+    _OWN[method.key] = method
 
 
 def merge_method(
@@ -159,7 +192,7 @@ def merge_method(
     foresee: Callable[..., Coefficients | None] | None = None,
     example: Mapping[str, Value] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as the merge method `name` of a recipe."""
+    """Register a function as the merge method `name`, one of those that come with Lamina."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         METHODS[name] = MergeMethod(
@@ -171,4 +204,4 @@ def merge_method(
 
 
 def _arguments(values: Parameters) -> dict[str, Any]:
-    return {"lambda_" if name == "lambda" else name: value for name, value in values.items()}
+    return {argument_name(name): value for name, value in values.items()}

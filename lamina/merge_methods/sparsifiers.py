@@ -151,7 +151,16 @@ def check_probabilities(*, density: Sequence[float], epsilon: Sequence[float], *
     """Raises UndefinedMerge where a probability would not lie between 0 and 1. Density 0 and 1 need none."""
     for d, e in zip(density, epsilon, strict=True):
         if 0 < d < 1 and not (d - e > 0 and d + e < 1):
+            room = min(d, 1 - d)
             raise UndefinedMerge(
-                f"density {d:g} with epsilon {e:g} gives probabilities from {d - e:g} to {d + e:g}; both must lie "
-                "between 0 and 1"
+                f"density {d:g} with epsilon {e:g} gives probabilities to keep an element from {d - e:g} to {d + e:g}, "
+                f"and both have to lie between 0 and 1: with this density, epsilon is less than {room:g}, as "
+                f"`epsilon: {room / 2:g}`",
+                {"epsilon": [_valid_epsilon(*pair) for pair in zip(density, epsilon, strict=True)]},
             )
+
+
+def _valid_epsilon(density: float, epsilon: float) -> float:
+    """An epsilon as it is, or half of what the density has room for."""
+    room = min(density, 1 - density)
+    return epsilon if not 0 < density < 1 or epsilon < room else room / 2

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lamina.architectures.infer import Architecture, infer_architecture
+from lamina.architectures.layer_config import Decoder
 from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, open_checkpoint, parse_json
+from lamina.checkpoints.files import is_folder
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import CheckpointError
@@ -33,6 +35,11 @@ class PlainModel:
         except ValueError as error:
             raise CheckpointError(f"{self.checkpoint.files.label}: {error}") from error
 
+    @cached_property
+    def decoder(self) -> Decoder:
+        """Config and architecture, for moving layers."""
+        return Decoder(self.name, self.config, self.architecture)
+
     def expr(self, name: str) -> Expr | None:
         """The tensor `name`; a tied model's head is its embedding; None where the model has no such tensor."""
         if name not in self.checkpoint.specs or (self.architecture.tied and name == self.architecture.head):
@@ -55,9 +62,12 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
     CheckpointError where there is none of them.
     """
-    path = Path(ref.path).expanduser()
+    try:
+        path = Path(ref.path).expanduser()
+    except RuntimeError as error:  # `~` of an unknown user
+        raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
     for folder in dict.fromkeys((beside / path, path)):
-        if folder.is_dir():
+        if is_folder(folder):
             return LocalFiles(folder)
     if ref.is_hub_id:
         return open_hub_files(ref.path, ref.revision or hub.revision, hub)

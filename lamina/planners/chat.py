@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
 from lamina.planners.vocabularies import place_of, tokenizer_giver, vocabulary_of
 from lamina.recipe.load import Recipe
+from lamina.recipe.mending import Put, Remove
 from lamina.tokenizers.chat_templates import (
     BUILT_IN,
     TEMPLATE_FILES,
@@ -44,12 +46,16 @@ def check_chat_template(recipe: Recipe, findings: Findings) -> None:
     if "{" not in wish and len(wish.split()) <= 1:
         hint = did_you_mean(wish, ["auto", *BUILT_IN])
         message = f"`{wish}` is no chat template.{hint} Anything else is Jinja text."
-        findings.fault("chat-template", message, ("chat_template",), nearest(wish, ["auto", *BUILT_IN]) or "")
+        meant = nearest(wish, ["auto", *BUILT_IN])
+        steps = [Put(("chat_template",), meant) if meant else Remove(("chat_template",))]
+        findings.fault("chat-template", message, ("chat_template",), meant or "", steps)
         return
     try:
         check_template(wish)
     except ValueError as error:
-        findings.fault("chat-template", f"{error}.", ("chat_template",))
+        ended = re.search(r"never ended by `(.+?)`", str(error))
+        steps = [Put(("chat_template",), wish + ended[1])] if ended else []
+        findings.fault("chat-template", f"{error}.", ("chat_template",), steps=steps)
 
 
 def chosen_template(request: Request, findings: Findings) -> Template | None:

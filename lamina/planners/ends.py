@@ -9,6 +9,7 @@ from lamina.merge_methods import METHODS
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings
+from lamina.recipe.mending import Remove
 from lamina.recipe.settings import Setting, mapped
 from lamina.recipe.text import Way
 
@@ -35,9 +36,10 @@ def ends_are_sound(donor: PlainModel, models: Mapping[ModelRef, PlainModel], fin
                 if key in ours and key in theirs and ours[key] != theirs[key]:
                     message = (
                         f"`{source.model}` has {key} {theirs[key]} and the layers of `{donor.name}` have {ours[key]}: "
-                        f"take `{role}` from a model as wide as they are."
+                        f"take `{role}` from a model as wide as they are; left out, it comes from the layers' own."
                     )
-                    findings.fault("unlike-models", message, (role, number, "model"))
+                    way = (role, number, "model")
+                    findings.fault("unlike-models", message, way, steps=[Remove((role,))])
                     sound = False
     return sound
 

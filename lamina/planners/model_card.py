@@ -22,6 +22,7 @@ def model_card(request: Request, recipe_name: str, findings: Findings) -> str:
     """The card. Parents whose licenses differ are worth a notice: somebody has to see what may be done."""
     refs = list(request.models)
     method = request.method
+    made_by = f"[{method.title}]({method.reference})" if method.reference else method.title
     licenses = {ref: _license(model) for ref, model in request.models.items()}
     names = "\n".join(f"- {_shown(ref)}{f' ({each})' if each else ''}" for ref, each in licenses.items())
     head: dict[str, Any] = {}
@@ -37,7 +38,7 @@ def model_card(request: Request, recipe_name: str, findings: Findings) -> str:
     return (
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
         f"# A merge of {counted(len(refs), 'model')}\n\n"
-        f"Made with Lamina {VERSION} by [{method.title}]({method.reference}): {method.summary}\n\n"
+        f"Made with Lamina {VERSION} by {made_by}: {method.summary}\n\n"
         f"{request.depth} layers, from:\n\n{names}\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{_recipe(request)}\n```\n"
     )

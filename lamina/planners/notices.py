@@ -13,6 +13,7 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.slices import FilterUse, Jobs
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
+from lamina.recipe.mending import Put, Remove
 from lamina.recipe.settings import START, Position, Setting, setting_at
 from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
@@ -133,7 +134,8 @@ def tell_of_lone_weights(request: Request, findings: Findings) -> None:
                 "no-effect",
                 f"`weight` of `{source.ref}` has no effect: it is the only source here, and `normalize` divides by "
                 "its weight. `scale` multiplies a source's tensors.",
-                (*source.way, "parameters", "weight"),
+                (way := (*source.way, "parameters", "weight")),
+                steps=[Put(way, 1)],
             )
 
 
@@ -144,9 +146,9 @@ def _tell_of_uncrossed_weights(request: Request, findings: Findings) -> None:
         weight = entry.weight or entry.parameters.get("weight", ())
         if ("stack", number) not in blended and _is_not_one(weight):
             message = f"`weight` of `{entry.model}` has no effect: nothing is blended with this entry."
-            findings.without_effect(
-                "no-effect", f"{message} `scale` multiplies its tensors.", ("stack", number, "weight")
-            )
+            way = ("stack", number, "weight")
+            message += " `scale` multiplies its tensors."
+            findings.without_effect("no-effect", message, way, steps=[Remove(way)])
 
 
 def _is_not_one(weight: Setting) -> bool:
@@ -159,7 +161,7 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
         layers = model.architecture.layers
         usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
         uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
-        if uneven and not has_layer_kinds(model.config):
+        if uneven and not has_layer_kinds(model.decoder):
             index, names = next(iter(uneven.items()))
             findings.notice(
                 "uneven-layers",
@@ -176,12 +178,15 @@ def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Finding
     parts = list(dict.fromkeys(part for name in request.donor.checkpoint.specs for part in name.split(".")))
     for parameters, way in levels:
         for name, setting in parameters.items():
-            for rule in setting:
+            for number, rule in enumerate(setting):
                 if rule.filter is not None and (way, name, rule.filter) not in matched:
                     message = f"no tensor's name contains `{rule.filter}`, so this filter of `{name}` sets nothing."
                     meant = nearest(rule.filter, parts)
                     hint = f" Did you mean `{meant}`?" if meant else ""
-                    findings.without_effect("unmatched-filter", message + hint, (*way, "parameters", name), meant or "")
+                    place = (*way, "parameters", name)
+                    condition = (*place, number) if len(setting) > 1 else place
+                    step = Put((*condition, "filter"), meant) if meant else Remove(condition)
+                    findings.without_effect("unmatched-filter", message + hint, place, meant or "", [step])
 
 
 def tell_of_ends(request: Request, jobs: Jobs, findings: Findings) -> None:

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from lamina.architectures.config_values import SHARED, config_values
-from lamina.architectures.layer_config import Origin, restacked_config
+from lamina.architectures.infer import is_tied_by_config, text_key
+from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
 from lamina.expressions.inspect import is_copy
+from lamina.merge_methods import METHODS
 from lamina.models.plain import PlainModel
 from lamina.planners.chat import chosen_template
 from lamina.planners.model_card import CARD, model_card
+from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
 from lamina.planners.small_files import small_files
 from lamina.planners.vocabularies import tokenizer_giver
 from lamina.plans.plan import SideFile
-from lamina.recipe.load import Recipe
 from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
 from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
@@ -72,10 +74,11 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
     """Every file of the output but the tensors."""
     recipe = request.recipe
     config = _config(request, jobs, findings)
-    recipe_name = "lamina.yml" if _has_own_words(recipe) else "mergekit_config.yml"
+    recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *_carried(request, findings),
+        *_own_code(request),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
         SideFile(CARD, model_card(request, recipe_name, findings).encode(), about_the_merge=True),
     )
@@ -83,23 +86,22 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
 
 def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
     donor = request.donor
-    origins = [
-        [Origin(request.models[source.ref].config, source.start + index) for source in entry.sources]
-        for entry in request.slices
-        for index in range(entry.depth)
-    ]
-    config, problems = restacked_config(donor.config, donor.architecture.depth_key, donor.architecture.depth, origins)
+    config, problems = restacked_config(donor.decoder, request.origins, request.assume_per_layer)
     for problem in dict.fromkeys(problems):
         findings.fault("layer-config", problem, (*request.slices[0].way, problem))
     quantised = [model.name for model in request.models.values() if "quantization_config" in model.config]
     if quantised and (len(quantised) < len(request.models) or not all(is_copy(job.expr) for job in jobs.all)):
         message = f"`{quantised[0]}` is quantised: its layers can be moved as they are, and not be averaged or cast."
         findings.fault("quantised", message, request.slices[0].way)
-    text = config["text_config"] if len(donor.architecture.depth_key) > 1 else config
+    key = text_key(config)
+    text = config if key is None else config[key]
+    if donor.architecture.next_token and not request.keeps_next_token:
+        forget_next_token_layers(text)
     if (dtype := _dtype(jobs)) is not None:
         config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
-    if jobs.tied != donor.architecture.tied or (not jobs.tied and text.get("tie_word_embeddings")):
-        text["tie_word_embeddings"] = jobs.tied
+    if is_tied_by_config(config) is not jobs.tied:
+        # Which of two parts counts is the class's affair: both say it.
+        config["tie_word_embeddings"] = text["tie_word_embeddings"] = jobs.tied
     _check_vocabulary(request, jobs, text, findings)
     return config
 
@@ -128,14 +130,15 @@ def _dtype(jobs: Jobs) -> DType | None:
 
 def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], findings: Findings) -> None:
     """Embedding, head and config.json must agree on the number of rows."""
-    donor = request.donor.architecture
+    donor, specs = request.donor.architecture, request.donor.checkpoint.specs
     rows = {job.name: job.expr.spec.shape[0] for job in jobs.all if job.name in (donor.embedding, donor.head)}
-    of_donor = request.donor.checkpoint.specs[donor.embedding].shape[0]
+    of_donor = specs[donor.embedding].shape[0]
     for name, count in rows.items():
-        if count != of_donor:
+        expected = specs[name].shape[0] if name in specs else of_donor
+        if count != expected:
             message = (
                 f"`{name}` has {count} rows, while config and tokenizer come from `{request.donor.name}` with "
-                f"{of_donor}. Take both ends from models of one vocabulary, and name its owner as `base_model`."
+                f"{expected}. Take both ends from models of one vocabulary, and name its owner as `base_model`."
             )
             findings.fault("vocabulary", message, request.slices[-1 if name == donor.head else 0].sources[0].way)
     if rows and config.get("vocab_size") not in (None, of_donor):
@@ -166,10 +169,17 @@ def _carried(request: Request, findings: Findings) -> list[SideFile]:
     return [SideFile(name, files[name], note=notes.get(name, "")) for name in sorted(files)]
 
 
-def _has_own_words(recipe: Recipe) -> bool:
+def _own_code(request: Request) -> list[SideFile]:
+    """The file of somebody's own method, where it lies beside the recipe: so it does in the published folder."""
+    path = file_beside(request.method.name, request.recipe.folder)
+    note = "the merge method's code"
+    return [] if path is None else [SideFile(path.name, path.read_bytes(), about_the_merge=True, note=note)]
+
+
+def _has_own_words(request: Request) -> bool:
     """True for a recipe that only Lamina reads."""
-    schema = recipe.schema
-    return any(
+    schema = request.recipe.schema
+    return request.method.name not in METHODS or any(
         value is not None for value in (schema.stack, schema.gradient_ends, schema.embed, schema.norm, schema.head)
     )
 

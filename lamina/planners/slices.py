@@ -7,7 +7,7 @@ them: embeddings the first slice, norm and head the last, unless the recipe name
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,11 +17,12 @@ from lamina.expressions.nodes import Expr, cast, merge
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
-from lamina.planners.advice import inputs_advice, missing_form
+from lamina.planners.advice import base_steps, defined_steps, inputs_advice, missing_form, missing_steps
 from lamina.planners.request import Findings, Request
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
 from lamina.recipe.load import Recipe
+from lamina.recipe.mending import Put, Step
 from lamina.recipe.settings import START, Conditional, Position, Scalar, setting_at
 from lamina.recipe.slices import Slice, Source
 from lamina.recipe.text import Way
@@ -88,12 +89,16 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     donor = request.donor.architecture
     jobs = [make(name, _same(name), embed) for name in _names(request, embed, lambda model: model.architecture.before)]
     jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
-    jobs += [make(name, _same(name), norm) for name in _names(request, norm, _norm_names)]
-    jobs += [make(name, _same(name), head) for name in _names(request, head, _head_companions)]
+    jobs += [make(name, _same(name), norm) for name in _names(request, norm, lambda model: model.architecture.norms)]
+    if request.keeps_next_token:
+        named = _names(request, norm, lambda model: model.architecture.next_token)
+        jobs += [make(name, _same(name), norm) for name in named]
+    companions = _names(request, head, lambda model: model.architecture.head_companions)
+    jobs += [make(name, _same(name), head) for name in companions]
     head_job = make(donor.head, lambda model, _source: model.architecture.head, head)
     sources_tied = all(request.models[source.ref].architecture.tied for source in head.entry.sources)
     embedding = next((job.expr for job in jobs if job is not None and job.name == donor.embedding), None)
-    tied = sources_tied and head_job is not None and head_job.expr == embedding
+    tied = sources_tied and head_job is not None and head_job.expr == embedding and donor.can_be_tied
     written = [*jobs, None if tied else head_job]
     made = tuple(job for job in written if job is not None)
     return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
@@ -136,21 +141,6 @@ def _names(request: Request, place: _Place, names: Callable[[PlainModel], tuple[
     return list(dict.fromkeys(name for model in models for name in names(model)))
 
 
-def _norm_names(model: PlainModel) -> tuple[str, ...]:
-    head = model.architecture.head
-    return tuple(name for name in model.architecture.after if _module(name) != _module(head))
-
-
-def _head_companions(model: PlainModel) -> tuple[str, ...]:
-    """What belongs to the head beside its matrix: a bias."""
-    head = model.architecture.head
-    return tuple(name for name in model.architecture.after if _module(name) == _module(head) and name != head)
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
 _NameIn = Callable[[PlainModel, Source], str]
 
 
@@ -189,7 +179,7 @@ class _Maker:
         target = schema.out_dtype or schema.dtype
         try:
             expr = merge(
-                place.method.name,
+                place.method.key,
                 inputs,
                 values,
                 base=None if base is None else parts[base][1],
@@ -197,11 +187,31 @@ class _Maker:
                 draw_keys=[_draw_key(self._request.seed, source, self._drawn_as(name, place)) for source in sources],
             )
         except UndefinedMerge as error:
-            self._findings.fault("undefined", f"{name}: {error}.", place.entry.way)
+            self._tell_of_undefined(name, error, place, sources, values)
             return None
         if target is not None and expr.spec.dtype.kind is Kind.FLOAT:
             expr = cast(expr, target)
         return Job(name, expr, place.layer)
+
+    def _tell_of_undefined(
+        self,
+        name: str,
+        error: UndefinedMerge,
+        place: _Place,
+        sources: Sequence[int],
+        values: Mapping[str, Value | tuple[Value, ...]],
+    ) -> None:
+        """Parameters that the formula has no value for, and what it would have one for."""
+        steps: list[Step] = [
+            Put((*place.entry.sources[source].way, "parameters", parameter), valid[index])
+            for parameter, valid in error.valid.items()
+            for index, source in enumerate(sources)
+            if isinstance(given := values[parameter], tuple) and valid[index] != given[index]
+        ]
+        advice = ""
+        if not error.valid and "sum" in str(error):
+            advice, steps = defined_steps(place.entry, values)
+        self._findings.fault("undefined", f"{name}: {error}.{advice}", place.entry.way, steps=steps)
 
     def _drawn_as(self, name: str, place: _Place) -> str:
         """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
@@ -253,7 +263,8 @@ class _Maker:
         if not self._findings.has("not-yet", source.way):
             rows = (its.spec.shape[0], expr.spec.shape[0])
             message = rows_in_words(self._request.models[first.ref], self._request.models[source.ref], name, rows)
-            self._findings.fault("not-yet", message, source.way)
+            steps = [Put((end,), str(first.ref)) for end in ("embed", "head")]
+            self._findings.fault("not-yet", message, source.way, steps=steps)
 
     def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
         """Positions of the sources that are combined, and of the one that they are differences from."""
@@ -263,14 +274,15 @@ class _Maker:
         if method.base == "required" or (method.base == "optional" and entry.base is not None):
             found = self._bases(entry)
             if len(found) != 1:
-                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way)
+                steps = base_steps(entry, len(found))
+                self._findings.fault("base", self._base_advice(entry, method, len(found)), entry.way, steps=steps)
                 return None
             base = found[0]
             positions.remove(base)
         elif method.base == "first" and len(positions) > 1:
             found = self._bases(entry)
             if not found:
-                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way)
+                self._findings.fault("base", self._base_advice(entry, method, 0), entry.way, steps=base_steps(entry, 0))
                 return None
             positions.remove(found[0])
             positions.insert(0, found[0])
@@ -281,7 +293,8 @@ class _Maker:
                 extra = " (`base_model` is not listed and joins as the last one, as in MergeKit)"
             beside = "" if base is None else " beside the base"
             message = f"{method.name} takes {method.counted}{beside}, and here are {len(positions)}{extra}."
-            self._findings.fault("inputs", message + inputs_advice(method, entry), entry.way)
+            advice, steps = inputs_advice(self._request.recipe, method, entry, most)
+            self._findings.fault("inputs", message + advice, entry.way, steps=steps)
             return None
         return positions, base
 
@@ -291,10 +304,10 @@ class _Maker:
     def _base_advice(self, entry: Slice, method: MergeMethod, count: int) -> str:
         if entry.base is None:
             needs = "starts at a base" if method.base == "first" else "adds differences to a base"
-            return f"{method.name} {needs}: name it with `base_model:`."
+            return f"{method.name} {needs}: name it, as `base_model: {entry.sources[0].ref}`."
         if count == 0:
             return f"{method.name} needs its base among the sources: add layers of `{entry.base}`."
-        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times."
+        return f"{method.name} needs its base once, and `{entry.base}` stands here {count} times; keep one."
 
     def _values(
         self, name: str, sources: list[tuple[Source, str]], place: _Place, trace: Trace | None
@@ -352,7 +365,7 @@ class _Maker:
                 message += (
                     " `base_model` is not listed and joins, as in MergeKit: list it with its own, or leave it out."
                 )
-            self._findings.fault("missing-parameter", message, who)
+            self._findings.fault("missing-parameter", message, who, steps=missing_steps(parameter, who, settings))
         return parameter.default
 
 

@@ -17,6 +17,7 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
 from lamina.plans.plan import Job
 from lamina.recipe.load import Recipe
+from lamina.recipe.mending import Remove
 from lamina.recipe.schema import RecipeSchema
 from lamina.recipe.text import KEY, Way
 from lamina.tokenizers.vocabulary import (
@@ -54,13 +55,14 @@ def check_tokenizer_keys(recipe: Recipe, findings: Findings) -> None:
         return
     if schema.tokenizer_source is not None:
         message = "`tokenizer` and `tokenizer_source` say the same thing; keep one."
-        findings.fault("tokenizer-twice", message, ("tokenizer_source", KEY))
+        findings.fault("tokenizer-twice", message, ("tokenizer_source", KEY), steps=[Remove(("tokenizer_source",))])
     if schema.tokenizer.tokens:
         message = "rows for single `tokens` are not merged yet; leave them out, and the rows stay as they are."
-        findings.fault("not-yet", message, ("tokenizer", "tokens", KEY))
+        findings.fault("not-yet", message, ("tokenizer", "tokens", KEY), steps=[Remove(("tokenizer", "tokens"))])
     if schema.tokenizer.pad_to_multiple_of is not None:
         message = "`pad_to_multiple_of` is not merged yet; leave it out, and the number of rows stays as it is."
-        findings.fault("not-yet", message, ("tokenizer", "pad_to_multiple_of", KEY))
+        way = ("tokenizer", "pad_to_multiple_of")
+        findings.fault("not-yet", message, (*way, KEY), steps=[Remove(way)])
 
 
 def tokenizer_giver(request: Request) -> PlainModel:
@@ -183,7 +185,8 @@ def _tell_of_malformed(
 
 def _sizes_in_words(pair: _Pair) -> str:
     if pair.difference.equal:
-        return f" Their {len(pair.ours)} tokens are the same, the rows beyond are padding."
+        same = f" Their {len(pair.ours)} tokens are the same, the rows beyond are padding."
+        return same if pair.ours else " Neither has tokenizer files that say what they stand for."
     return f" What differs: {pair.words}."
 
 

@@ -114,17 +114,31 @@ def layer_map(plan: Plan) -> list[str]:
     """The depth drawn: a line a track, darker where it counts more."""
     lines = tracks(plan)
     depth = len(lines[0].factors) if lines else 0
-    per_column = -(-depth // MAP_WIDTH) or 1
-    columns = [range(start, min(start + per_column, depth)) for start in range(0, depth, per_column)]
+    columns = columns_of(depth)
     names = {track.model: track.model if len(track.model) <= 14 else track.model[:13] + "…" for track in lines}
     width = max(map(len, ("depth", *names.values())))
-    drawn = [f"  {'depth':<{width}}  {_ruler([column[0] for column in columns], depth - 1)}"]
+    drawn = [f"  {'depth':<{width}}  {ruler(columns)}"]
     for track in lines:
         bar = "".join(_shade(max((track.factors[output] for output in column), key=abs)) for column in columns)
         first, last = track.layers
         place = f"{span(first, last)} at {first + track.offset}"
         drawn.append(f"  {names[track.model]:<{width}}  {bar:<{len(columns)}}  {place}")
     return drawn
+
+
+def columns_of(depth: int) -> list[range]:
+    """The layers that each column of a drawing of the depth stands for."""
+    per_column = -(-depth // MAP_WIDTH) or 1
+    return [range(start, min(start + per_column, depth)) for start in range(0, depth, per_column)]
+
+
+def ruler(columns: Sequence[range]) -> str:
+    """The first layer of every eighth column, and the last layer at the end."""
+    line, last = "", columns[-1][-1] if columns else 0
+    for number in range(0, len(columns), 8):
+        if len(line) <= number and number + 4 <= len(columns):
+            line = f"{line:<{number}}{columns[number][0]}"
+    return f"{line:<{max(len(columns) - len(str(last)), len(line) + 1)}}{last}"
 
 
 def end_rows(plan: Plan) -> list[tuple[str, str, str]]:
@@ -255,12 +269,3 @@ def _change(start: Part, end: Part) -> str:
 
 def _shade(factor: float) -> str:
     return SHADES[min(4, round(abs(factor) * 4))] if factor else " "
-
-
-def _ruler(starts: Sequence[int], last: int) -> str:
-    """The first output layer of every eighth column, and the last layer at the end."""
-    line = ""
-    for column in range(0, len(starts), 8):
-        if len(line) <= column and column + 4 <= len(starts):
-            line = f"{line:<{column}}{starts[column]}"
-    return f"{line:<{max(len(starts) - len(str(last)), len(line) + 1)}}{last}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from lamina.expressions.inspect import parts
 from lamina.expressions.nodes import Expr, Merge, Read
-from lamina.merge_methods import METHODS
+from lamina.merge_methods import method_called
 from lamina.plans.plan import Job
 from lamina.wording import in_bytes
 
@@ -122,7 +122,7 @@ def _named(expr: Expr, names: Mapping[str, str]) -> str:
         case Merge():
             summed = expr.base is not None and expr.coefficients
             what = " · base + the sum of coefficient × (tensor - base)" if summed else ""
-            return f"{METHODS[expr.method].title}{what} · {expr.spec.dtype}"
+            return f"{method_called(expr.method).title}{what} · {expr.spec.dtype}"
         case _:
             return f"{type(expr).__name__.lower()} to {expr.spec.dtype}"
 
@@ -147,7 +147,7 @@ def _as_data(expr: Expr) -> dict[str, Any]:
     if isinstance(expr, Read):
         return data | {"model": expr.model, "tensor": expr.name}
     if isinstance(expr, Merge):
-        data["method"] = expr.method
+        data["method"] = method_called(expr.method).name
     data["inputs"] = [
         {"role": role} | ({} if factor is None else {"coefficient": factor}) | _as_data(part)
         for role, factor, part in _inputs(expr)

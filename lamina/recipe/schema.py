@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
+from lamina.recipe.mending import Misformed, Put, Remove
 from lamina.recipe.settings import Setting, parse_setting
 from lamina.tensor_spec import FLOAT_DTYPES, DType
 
@@ -35,7 +36,12 @@ def _ref(raw: Any) -> ModelRef:
         head = _ref_part(raw["model"])
         adapters = () if raw.get("lora") is None else (_ref_part(raw["lora"]),)
         return ModelRef(head.path, head.revision, (*head_adapters(raw["model"]), *adapters))
-    raise ValueError(f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}")
+    message = f"a model is {_MODEL_FORMS}, and this is {_kind(raw)}"
+    if isinstance(raw, dict) and isinstance(raw.get("path"), str):
+        others = [value for key, value in raw.items() if key != "path" and isinstance(value, str)]
+        meant = "@".join([raw["path"], *others[:1]])
+        raise Misformed(f"{message}. Did you mean `{meant}`?", Put((), meant))
+    raise ValueError(message)
 
 
 def head_adapters(raw: Any) -> tuple[AdapterRef, ...]:
@@ -64,8 +70,10 @@ def _dtype(raw: Any) -> DType:
     if name not in FLOAT_DTYPES:
         meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, FLOAT_DTYPES, n=1)), None)
         valid = f"valid are {', '.join(FLOAT_DTYPES)}"
-        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else valid.capitalize()
-        raise ValueError(f"`{raw}` is no dtype that a merge can be stored in. {hint}")
+        other = f"{valid.capitalize()}; left out, it is that of the models"
+        hint = f"Did you mean `{meant}`? {valid.capitalize()}" if meant else other
+        message = f"`{raw}` is no dtype that a merge can be stored in. {hint}"
+        raise Misformed(message, Put((), meant) if meant else Remove(()))
     return FLOAT_DTYPES[name]
 
 
@@ -91,16 +99,35 @@ def _shown_range(raw: Any) -> str:
     return f"`{shown}`" if len(shown) < 60 else "something else"
 
 
+def range_in_words(raw: Any) -> list[int]:
+    """A layer_range as it is meant. Raises ValueError where nobody can tell."""
+    if isinstance(raw, list) and len(raw) == 2 and all(map(_is_whole, raw)):
+        return [int(raw[0]), int(raw[1])]
+    meant = _meant_range(raw)
+    if meant is None:
+        raise ValueError(f"`{raw}` is no range of layers")
+    return meant
+
+
 def _meant_range(raw: Any) -> list[int] | None:
-    """`0-3` and `0:4` are `[0, 4]`; None where nobody can tell."""
+    """`0-3` and `0:4` are `[0, 4]`; `[4]` is `[0, 4]`; None where nobody can tell."""
     if isinstance(raw, str) and (found := re.fullmatch(r"\s*(\d+)\s*(-|:|,|\.\.)\s*(\d+)\s*", raw)):
         start, end = int(found[1]), int(found[3])
         return [start, end + (found[2] == "-")]
     if isinstance(raw, dict) and _is_whole(raw.get("start")) and _is_whole(raw.get("end")):
         return [int(raw["start"]), int(raw["end"])]
-    if isinstance(raw, list) and len(raw) == 3 and _is_whole(raw[0]) and _is_whole(raw[1]) and raw[2] == 1:
-        return [int(raw[0]), int(raw[1])]
+    raw = [raw] if _is_number(raw) else raw
+    if isinstance(raw, list) and 0 < len(raw) < 4 and all(map(_is_number, raw)):
+        start, end = (0, raw[0]) if len(raw) == 1 else raw[:2]  # of three, a step is no part of the form
+        return [math.floor(start), math.ceil(end)]
     return None
+
+
+UNTOLD = 10**9  # the end of a layer_range that nobody can read: the planner knows how many layers there are
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw < UNTOLD
 
 
 Ref = Annotated[ModelRef, BeforeValidator(_ref)]
@@ -222,7 +249,8 @@ class TokenizerSettings(_Level):
 
 def _tokenizer(raw: Any) -> Any:
     if not isinstance(raw, dict | TokenizerSettings):
-        raise ValueError(f"this is a mapping, `{{source: {raw}}}`; in one word it is `tokenizer_source: {raw}`")
+        message = f"this is a mapping, `{{source: {raw}}}`; in one word it is `tokenizer_source: {raw}`"
+        raise Misformed(message, Put((), {"source": raw}))
     return raw
 
 

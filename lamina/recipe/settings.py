@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lamina.errors import nearest
+from lamina.recipe.mending import Misformed, Put, Remove, Rename
 
 Scalar = bool | int | float | str
 _FORM = "`{filter: mlp, value: 0.5}`"
@@ -43,12 +45,13 @@ START = Position(0, 2)
 def parse_setting(raw: object) -> Setting:
     """Read any form of a setting. Raises ValueError with the forms that are valid."""
     if isinstance(raw, Mapping):
-        return (_conditional(raw),)
+        return (_conditional(raw, None, [raw]),)
     if isinstance(raw, Sequence) and not isinstance(raw, str) and raw and all(isinstance(x, Mapping) for x in raw):
-        return tuple(map(_conditional, raw))
+        return tuple(_conditional(part, number, raw) for number, part in enumerate(raw))
     if isinstance(raw, Sequence) and not isinstance(raw, str) and any(isinstance(part, Mapping) for part in raw):
-        value = next(part for part in raw if not isinstance(part, Mapping))
-        raise ValueError(f"a list holds either values or conditions. Did you mean `{{value: {value}}}`?")
+        number, value = next((number, part) for number, part in enumerate(raw) if not isinstance(part, Mapping))
+        message = f"a list holds either values or conditions. Did you mean `{{value: {value}}}`?"
+        raise Misformed(message, Put((number,), {"value": value}))
     values = _values(raw)
     return (Conditional(None, values),) if values else ()  # an empty list sets nothing
 
@@ -82,27 +85,55 @@ def mapped(setting: Setting, change: Callable[[Scalar], Scalar]) -> Setting:
     return tuple(Conditional(part.filter, tuple(map(change, part.values))) for part in setting)
 
 
-def _conditional(raw: Mapping[str, object]) -> Conditional:
+def as_data(setting: Setting) -> Any:
+    """The setting as a recipe writes it."""
+    written = [
+        {"filter": part.filter, "value": _value_of(part.values)} if part.filter is not None else _value_of(part.values)
+        for part in setting
+    ]
+    if len(written) == 1:
+        return written[0]
+    return [part if isinstance(part, dict) else {"value": part} for part in written]
+
+
+def _value_of(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _conditional(raw: Mapping[str, object], number: int | None, beside: Sequence[object]) -> Conditional:
+    """One condition; `number` is its place among those `beside` it, None where it stands alone."""
+    way = () if number is None else (number,)
     unknown = [key for key in raw if key not in ("filter", "value")]
     if unknown and not {"filter", "value"} & set(raw) and not any(nearest(key, ("filter", "value")) for key in unknown):
+        last = next(iter(raw.values()))  # what none of them matches needs a value too
         meant = ", ".join(f"{{filter: {key}, value: {value}}}" for key, value in raw.items())
-        raise ValueError(f"tensors are told apart by conditions. Did you mean `[{meant}]`?")
+        written = [*({"filter": key, "value": value} for key, value in raw.items()), {"value": last}]
+        message = f"tensors are told apart by conditions. Did you mean `[{meant}, {{value: {last}}}]`?"
+        raise Misformed(message, *([Put((), written)] if number is None else []))
     if unknown:
         near = nearest(unknown[0], ("filter", "value")) or ("value" if "value" not in raw else None)
         hint = f". Did you mean `{near}`?" if near else ""
-        raise ValueError(f"a condition has the form {_FORM}, and `{unknown[0]}` is none of its keys{hint}")
+        message = f"a condition has the form {_FORM}, and `{unknown[0]}` is none of its keys{hint}"
+        step = Rename((*way, unknown[0]), near) if near and near not in raw else Remove((*way, unknown[0]))
+        raise Misformed(message, step)
     if "value" not in raw:
-        raise ValueError(f"this condition has no `value`; its form is {_FORM}")
+        raise Misformed(f"this condition has no `value`; its form is {_FORM}", Put((*way, "value"), 0.5))
     name = raw.get("filter")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"`filter` is a part of a tensor's name; for several names write several conditions: {_FORM}")
+        message = f"`filter` is a part of a tensor's name; for several names write several conditions: {_FORM}"
+        parts = name if isinstance(name, list) else [name]
+        each = [{"filter": str(part), "value": raw["value"]} for part in parts]
+        raise Misformed(message, Put((), [*beside[: number or 0], *each, *beside[(number or 0) + 1 :]]))
     return Conditional(name, _values(raw["value"]))
 
 
 def _values(raw: object) -> tuple[Scalar, ...]:
     values = tuple(raw) if isinstance(raw, Sequence) and not isinstance(raw, str) else (raw,)
     if not all(isinstance(value, bool | int | float | str) for value in values):
-        raise ValueError(f"a parameter is a value, a list of values (a gradient), or conditions: {_FORM}")
+        message = f"a parameter is a value, a list of values (a gradient), or conditions: {_FORM}"
+        inner = next((list(value) for value in values if isinstance(value, list | tuple)), [])
+        steps = [Put((), inner)] if inner and all(isinstance(part, bool | int | float | str) for part in inner) else []
+        raise Misformed(message, *steps)
     return tuple(map(_number, values))
 
 

@@ -15,7 +15,7 @@ import yaml
 from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe
 from lamina.recipe.schema import TokenizerSettings
-from lamina.recipe.settings import Setting
+from lamina.recipe.settings import Setting, as_data
 from lamina.recipe.text import Way
 
 # The number of a model's layers; None where the model could not be opened, which is told elsewhere.
@@ -83,14 +83,7 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
     content: dict[str, Any] = {
         "slices": [
             {
-                "sources": [
-                    {
-                        "model": str(source.ref),
-                        "layer_range": [source.start, source.stop],
-                        **_parameters(source.parameters),
-                    }
-                    for source in entry.sources
-                ],
+                "sources": [source_as_data(source) for source in entry.sources],
                 **({} if entry.base in (None, schema.base_model) else {"base_model": str(entry.base)}),
                 **_parameters(entry.parameters),
             }
@@ -105,7 +98,7 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
     for key in ("embed", "norm", "head"):
         if (end := getattr(schema, key)) is not None:
             content[key] = [
-                {"model": str(source.model)} | ({"weight": _setting(source.weight)} if source.weight else {})
+                {"model": str(source.model)} | ({"weight": as_data(source.weight)} if source.weight else {})
                 for source in end
             ]
     if schema.gradient_ends == "own" or schema.stack is not None:
@@ -122,6 +115,12 @@ def as_yaml(recipe: Recipe, slices: list[Slice]) -> str:
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
 
 
+def source_as_data(source: Source, layers: tuple[int, int] | None = None) -> dict[str, Any]:
+    """A source of a slice as a recipe writes it."""
+    written: dict[str, Any] = {"model": str(source.ref), "layer_range": list(layers or (source.start, source.stop))}
+    return written | _parameters(source.parameters)
+
+
 def _tokenizer(settings: TokenizerSettings) -> dict[str, Any]:
     return {
         "source": str(settings.source),
@@ -131,18 +130,4 @@ def _tokenizer(settings: TokenizerSettings) -> dict[str, Any]:
 
 
 def _parameters(parameters: Mapping[str, Setting]) -> dict[str, Any]:
-    return {"parameters": {name: _setting(setting) for name, setting in parameters.items()}} if parameters else {}
-
-
-def _setting(setting: Setting) -> Any:
-    written = [
-        {"filter": part.filter, "value": _values(part.values)} if part.filter is not None else _values(part.values)
-        for part in setting
-    ]
-    if len(written) == 1:
-        return written[0]
-    return [part if isinstance(part, dict) else {"value": part} for part in written]
-
-
-def _values(values: tuple[Any, ...]) -> Any:
-    return values[0] if len(values) == 1 else list(values)
+    return {"parameters": {name: as_data(setting) for name, setting in parameters.items()}} if parameters else {}

@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import yaml
+
 from lamina.errors import Problem
 from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe
+from lamina.recipe.mending import Put, Remove, Step
 from lamina.recipe.schema import StackEntry
 from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
 from lamina.recipe.slices import Depth, Slice, Source
@@ -92,30 +95,46 @@ def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tu
     """
     if isinstance(raw, list):
         if not raw:
-            raise ValueError(f"an empty list places no layer; {FORMS}")
+            raise ValueError(f"an empty list places no layer; {FORMS}. Did you mean `0-`, all of them?")
         if any(isinstance(part, list) for part in raw):
-            raise ValueError(f"`{raw}` is a list within a list; write one list of ranges: `[0-23, 8-31]`")
+            message = f"`{raw}` is a list within a list; write one list of ranges, as `[0-23, 8-31]`"
+            pair = raw[0] if len(raw) == 1 else None
+            if isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair):
+                message += f". Did you mean `{pair[0]}-{pair[1]}`?"
+            raise ValueError(message)
         return tuple(layer for part in raw for layer in parse_layers(part, depth, model))
     text = str(raw).strip()
     if isinstance(raw, bool) or not (found := re.fullmatch(r"(\d+)(?:(-)(\d*)(?::(\d+))?)?", text)):
         if colon := re.fullmatch(r"(\d+):(\d+)", text):
             first, end = map(int, colon.groups())
+            if depth is not None and end > depth:
+                raise ValueError(
+                    f"`{text}` could include layer {end} or not, and goes beyond {model}, which has {depth} layers; "
+                    f"write `layers: {min(first, depth - 1)}-{depth - 1}`, which takes the last"
+                )
             raise ValueError(
                 f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
                 f"or `layer_range: [{first}, {end}]`, which both leave it out"
             )
         if other := re.fullmatch(r"(\d+)\s*(?:\.\.|-|–|to|,)\s*(\d+)", text):
             raise ValueError(f"`{text}` is no range of layers; {FORMS}. Did you mean `{other[1]}-{other[2]}`?")
-        raise ValueError(f"`{raw if raw != '' else ' '}` is no range of layers; {FORMS}")
+        raise ValueError(
+            f"`{raw if raw != '' else ' '}` is no range of layers; {FORMS}. Did you mean `0-`, all of them?"
+        )
     first_text, dash, last_text, step = found.groups()
     start = int(first_text)
     last = start if dash is None else int(last_text) if last_text else (depth or start + 1) - 1
     if depth is not None and max(start, last) >= depth:
-        raise ValueError(f"`{text}` goes beyond {model}, which has {depth} layers (0 to {depth - 1} is valid)")
+        first, step_ = min(start, depth - 1), f":{step}" if step else ""
+        meant = f"{first}-{depth - 1}{step_}" if dash else f"{depth - 1}"
+        raise ValueError(
+            f"`{text}` goes beyond {model}, which has {depth} layers (0 to {depth - 1} is valid). "
+            f"Did you mean `{meant}`?"
+        )
     if last < start:
         raise ValueError(f"`{text}` runs backwards. Did you mean `{last}-{start}`?")
     if step == "0":
-        raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1")
+        raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1. Did you mean `{start}-{last}`?")
     if last - start >= MOST_LAYERS:
         raise ValueError(f"`{text}` is more layers than any model has")
     return tuple(range(start, last + 1, int(step or 1)))
@@ -131,7 +150,8 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
     for number, entry in enumerate(recipe.schema.stack or ()):
         way: Way = ("stack", number)
         if entry.weight is not None and "weight" in entry.parameters:
-            problems.append(recipe.problem("weight", "`weight` is given twice; keep one.", (*way, "weight", KEY)))
+            message, twice = "`weight` is given twice; keep one.", (*way, "weight")
+            problems.append(recipe.problem("weight", message, (*twice, KEY), steps=[Remove(twice)]))
         try:
             count = depth(entry.model)
             layers = _layers_of(entry, count)
@@ -141,7 +161,8 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             key = "layers" if entry.layers is not None else "layer_range"
             end = "" if message.endswith("?") else "."
             suggestion = hinted[1] if hinted else ""
-            problems.append(recipe.problem("layers", message + end, (*way, key), suggestion))
+            steps = _layer_steps(entry, (*way, key), suggestion)
+            problems.append(recipe.problem("layers", message + end, (*way, key), suggestion, steps))
             complete = False
             continue
         complete = complete and count is not None
@@ -156,14 +177,22 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
     return entries if complete else None
 
 
+def _layer_steps(entry: StackEntry, way: Way, suggestion: str) -> list[Step]:
+    if entry.layers is not None and entry.layer_range is not None:
+        return [Remove((*way[:-1], "layer_range"))]
+    if entry.layers is None and entry.layer_range is None:
+        return [Put((*way[:-1], "layers"), "0-")]
+    return [Put(way, yaml.safe_load(suggestion))] if suggestion else []
+
+
 def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
     """The layers of an entry. Raises ValueError unless it names them once, and they are there."""
     if entry.layers is not None and entry.layer_range is not None:
-        raise ValueError(f"{_EITHER}, and this one has both")
+        raise ValueError(f"{_EITHER}, and this one has both; keep one")
     if entry.layers is not None:
         return parse_layers(entry.layers, depth, f"the model `{entry.model}`")
     if entry.layer_range is None:
-        raise ValueError(f"{_EITHER}, and this one has neither")
+        raise ValueError(f"{_EITHER}, and this one has neither; `layers: 0-` takes all of them")
     start, stop = entry.layer_range
     written = f"layer_range [{start}, {stop}]"
     if not 0 <= start < stop:
@@ -171,7 +200,8 @@ def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
         raise ValueError(f"{written} holds no layer; the form is [start, end], the end not included{hint}")
     if depth is not None and stop > depth:
         raise ValueError(
-            f"{written} ends beyond the model `{entry.model}`, which has {depth} layers (0 to {depth} is valid)"
+            f"{written} ends beyond the model `{entry.model}`, which has {depth} layers (0 to {depth} is valid). "
+            f"Did you mean `[{min(start, depth - 1)}, {depth}]`?"
         )
     return parse_layers(f"{start}-{stop - 1}", depth)
 
@@ -188,7 +218,8 @@ def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) 
                 f"no entry covers output layer{'s' if last > first else ''} {span(first, last)}: {after} starts "
                 f"after them. Did you mean `at: {first}`? Else place an entry between."
             )
-            problems.append(recipe.problem("gap", message, (*after.way, "at"), f"at: {first}"))
+            steps = [Put((*after.way, "at"), first)]
+            problems.append(recipe.problem("gap", message, (*after.way, "at"), f"at: {first}", steps))
             continue
         if len(here) > 1:
             undecided += _crossing_problems(recipe, here, first, last)
@@ -229,32 +260,35 @@ def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last:
                 f"{who} cross on {layers}, and passthrough blends nothing: write `merge_method: linear`, or let none "
                 f"cross (`at: {here[0].end}`).",
                 way,
+                steps=[Put(("merge_method",), "linear")],
             )
         ]
     if recipe.schema.merge_method == "slerp" and (weighted or len(here) > 2):
         why = f"slerp blends two, and here are {len(here)}: `merge_method: linear` blends any number"
         if weighted:
-            why = "slerp takes no weights: `overlap: average` or `ramp` gives its t"
-        return [recipe.problem("overlap", f"{who} cross on {layers}; {why}.", way)]
+            why = "slerp takes no weights: `overlap: average` or `ramp` gives its t; `merge_method: linear` takes them"
+        steps = [Put(("merge_method",), "linear")]
+        return [recipe.problem("overlap", f"{who} cross on {layers}; {why}.", way, steps=steps)]
     if len(weighted) == len(here):
         return []
     if weighted and overlap is None:
         missing = next(entry for entry in here if entry.weight is None)
         message = f"{who} cross on {layers}, and {missing} has no weight: give it one, as `weight: 0.5`."
-        return [recipe.problem("overlap", message, missing.way)]
+        return [recipe.problem("overlap", message, missing.way, steps=[Put((*missing.way, "weight"), 0.5)])]
     if overlap == "average":
         return []
     reason = _not_in_line(here, first, last)
     if reason == _A_THIRD:
         return []  # told where all three are
     if overlap is None:
-        return [recipe.problem("overlap", f"{who} cross on {layers}. {_choices(here, reason)}", way)]
+        steps = [Put(("overlap",), "average" if reason else "cut")]
+        return [recipe.problem("overlap", f"{who} cross on {layers}. {_choices(here, reason)}", way, steps=steps)]
     if reason:
         message = (
             f"{who} cross on {layers}, and {reason}, so that `overlap: {overlap}` means nothing there. Write "
             "`overlap: average`, or a `weight` for each entry."
         )
-        return [recipe.problem("overlap", message, way)]
+        return [recipe.problem("overlap", message, way, steps=[Put(("overlap",), "average")])]
     return []
 
 

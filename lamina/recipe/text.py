@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from lamina.errors import Problem
+from lamina.recipe.mending import Put, Remove, Step, changes_of
+from lamina.recipe.mending import Way as Way
+from lamina.recipe.syntax import syntax_problem
 
-Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 KEY = "<key>"  # at the end of a way: the key itself, not its value
 MOST_DEPTH = 100  # a recipe is ten levels deep
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
@@ -26,11 +28,15 @@ _NAMES = ("model", "base_model", "path", "revision", "lora", "merge_method", "to
 
 @dataclass
 class Document:
-    """What a text says: `content` is None where it could not be read at all; `problems` are faults of the text."""
+    """What a text says: `content` is None where it could not be read at all; `problems` are faults of the text.
+
+    `is_empty` where it says nothing, which is a fault of a file.
+    """
 
     content: Any = None
     places: dict[Way, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    is_empty: bool = False
 
 
 def read_yaml(text: str, file: str) -> Document:
@@ -40,18 +46,25 @@ def read_yaml(text: str, file: str) -> Document:
     try:
         documents = list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
-        return Document(problems=[_syntax_problem(error, text, file)])
+        return Document(problems=[syntax_problem(error, text, file)])
     except (yaml.YAMLError, RecursionError) as error:
         return Document(problems=[Problem("yaml", f"this is not valid YAML: {error}.", file=file)])
     if not documents or _is_empty(documents[0]):
-        return Document(problems=[Problem("yaml", "the file is empty.", file=file)])
+        message = "the file is empty; the least is `models: [{model: org/name}]` and `merge_method: passthrough`."
+        return Document(problems=[Problem("yaml", message, file=file)], is_empty=True)
     if len(documents) > 1:
         line = documents[1].start_mark.line + 1
-        message = "several recipes in one file are not run yet; write one file each."
+        message = (
+            "here a second recipe begins, after `---`; several in one file are not run yet. Write one file each: "
+            "this one ends above."
+        )
         return Document(problems=[Problem("not-yet", message, line, 1, file)])
-    reader = _Reader(file)
+    reader = _Reader(text, file)
     try:
         content = reader.value(documents[0], ())
+    except _Endless as error:
+        line = text.splitlines()[error.problem.line - 1]
+        return Document(problems=[replace(error.problem, excerpt=line)])
     except (_TooMuch, RecursionError):
         return Document(problems=[Problem("yaml", "the text refers to itself too often to be a recipe.", file=file)])
     return Document(content, reader.places, reader.problems)
@@ -73,31 +86,6 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
-# What the parser says -> what to do about it, and whether it is meant for where the thing began.
-_ADVICE: tuple[tuple[str, str, bool], ...] = (
-    ("cannot start any token", "a tab or a stray sign stands here; YAML is indented by spaces", False),
-    ("simple key|could not find expected ':'", "a key is followed by a colon and a space, `key: value`", True),
-    ("mapping values are not allowed", "a second `: ` in one line; text that holds one is put in quotes", False),
-    ("quoted scalar", "the quotation mark that opens here is not closed", True),
-    ("flow (sequence|mapping)", "the bracket that opens here is not closed, or a comma is missing in it", True),
-    ("undefined alias", "no anchor of this name stands before it: `&name` marks what `*name` repeats", False),
-    ("block (mapping|collection|sequence)|indentation", "this line is indented unlike those it belongs to", False),
-)  # fmt: skip
-
-
-def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
-    said = f"{error.context or ''}, {error.problem or ''}"
-    advice, at_start = next(
-        ((advice, at_start) for pattern, advice, at_start in _ADVICE if re.search(pattern, said)),
-        (str(error.problem or error.context), False),
-    )
-    mark = (error.context_mark if at_start else None) or error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    lines = text.splitlines()
-    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
-    return Problem("yaml", f"this is not valid YAML: {advice}.", line, column, file, excerpt=excerpt)
-
-
 def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
     """The document with some values set anew. A way goes through mappings and existing list entries.
 
@@ -114,10 +102,15 @@ def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
     return Document(content, places, document.problems)
 
 
+_PATH = r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*"
+
+
 def parse_way(text: str) -> Way:
     """`stack[1].at` as a way. Raises ValueError for anything else."""
-    if not re.fullmatch(r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*", text):
-        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`")
+    if not re.fullmatch(_PATH, text):
+        meant = re.sub(r"\.(\d+)", r"[\1]", text)
+        hint = f" Did you mean `{meant}`?" if meant != text and re.fullmatch(_PATH, meant) else ""
+        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`.{hint}")
     return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
 
 
@@ -127,11 +120,19 @@ def _with_value(content: Any, way: Way, value: Any, whole: Way) -> Any:
     head, *rest = way
     if isinstance(head, int):
         if not isinstance(content, list) or head >= len(content):
-            found = f"has {len(content)} entries" if isinstance(content, list) else "is no list"
-            raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}")
+            found = "is no list"
+            if isinstance(content, list):
+                found = f"ends with [{len(content) - 1}]" if content else "is empty"
+            before = whole[: len(whole) - len(way)]
+            hint = f" Did you mean `{written_way((*before, len(content) - 1, *rest))}`?" if content else ""
+            message = f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}."
+            raise ValueError(message + (hint if isinstance(content, list) else ""))
         return [*content[:head], _with_value(content[head], tuple(rest), value, whole), *content[head + 1 :]]
     if content is not None and not isinstance(content, dict):
-        raise ValueError(f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping")
+        around = written_way(whole[: len(whole) - len(way)])
+        raise ValueError(
+            f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping. Did you mean `{around}`?"
+        )
     inside = content or {}
     return {**inside, head: _with_value(inside.get(head), tuple(rest), value, whole)}
 
@@ -144,7 +145,8 @@ def written_way(way: Sequence[str | int]) -> str:
 class _Reader:
     """One pass over the composed tree."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
         self.places: dict[Way, tuple[int, int]] = {}
         self.problems: list[Problem] = []
         self._file = file
@@ -155,8 +157,17 @@ class _Reader:
 
     def value(self, node: yaml.Node, way: Way) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES or id(node) in self._open:
+        if self._nodes > MOST_NODES:
             raise _TooMuch
+        if id(node) in self._open:
+            named = next((part for part in reversed(way) if isinstance(part, str)), "this")
+            message = f"`{named}` repeats an anchor that it stands in itself, without end: write its value out."
+            place = next(
+                (self.places[key] for end in range(len(way), 0, -1) if (key := (*way[:end], KEY)) in self.places),
+                (1, 1),
+            )
+            changes = changes_of(self._text, [Remove(way)])
+            raise _Endless(Problem("yaml", message, *place, self._file, changes=changes))
         self.places[way] = _place(node)
         self._open.add(id(node))
         try:
@@ -176,17 +187,24 @@ class _Reader:
         try:
             self._constructor.flatten_mapping(node)  # `<<: *other`
         except yaml.YAMLError:
-            self._fault("yaml", "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.", node)
+            self._fault(
+                "yaml",
+                "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.",
+                node,
+                steps=[Remove((*way, "<<"))],
+            )
             node.value = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._fault("yaml", "a key is a word, not a list or mapping.", key_node)
+                word = next((part.value for part in key_node.value if isinstance(part, yaml.ScalarNode)), "key")
+                self._fault("yaml", f"a key is a word, not a list or mapping: `{word}: ...`.", key_node)
                 continue
             key = key_node.value  # as written: `on: ...` is no truth value here
             if written.count(key) > 1 and key in result:
                 first = self.places[(*way, key, KEY)][0]
-                self._fault("duplicate-key", f"`{key}` is given twice, first in line {first}; keep one.", key_node)
+                message = f"`{key}` is given twice, first in line {first}; keep one. To YAML the last one counts."
+                self._fault("duplicate-key", message, key_node, steps=[Remove((*way, key), first=True)])
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
@@ -199,21 +217,35 @@ class _Reader:
         if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
             read, plain = self._constructor.construct_object(node), text.lstrip("+-0_") or "0"
             if str(abs(read)) != plain:
-                message = f"`{text}` is {read} to YAML, which counts in eights after a 0; write `{plain}`."
-                self._fault("octal", message, node, plain)
+                message = (
+                    f"`{text}` is {read} to YAML, which counts in eights after a 0: write `{read}` where that is "
+                    f"meant, or else `{plain}`."
+                )
+                self._fault("octal", message, node, str(read), [Put(way, read)])
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError) as error:
             what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
-            self._fault("yaml", f"{what}; write the value alone.", node)
+            self._fault("yaml", f"{what}; write the value alone.", node, steps=[Put(way, text)])
             return text
 
-    def _fault(self, code: str, message: str, node: yaml.Node, suggestion: str = "") -> None:
-        self.problems.append(Problem(code, message, *_place(node), self._file, suggestion))
+    def _fault(
+        self, code: str, message: str, node: yaml.Node, suggestion: str = "", steps: Sequence[Step] = ()
+    ) -> None:
+        problem = Problem(code, message, *_place(node), self._file, suggestion)
+        self.problems.append(replace(problem, changes=changes_of(self._text, steps)))
 
 
 class _TooMuch(Exception):
-    """The YAML refers to itself, or unfolds without end."""
+    """The YAML unfolds without end."""
+
+
+class _Endless(Exception):
+    """The YAML refers to itself."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def _place(node: yaml.Node) -> tuple[int, int]:

@@ -86,6 +86,57 @@ def test_a_tied_gpt_neox_calls_its_head_as_it_would_write_it() -> None:
     assert infer_architecture(names, {"num_hidden_layers": 1, "model_type": "gpt_neox"}).head == "embed_out.weight"
 
 
+def test_the_decoder_is_told_from_an_encoder_of_its_length() -> None:
+    names = [*(f"model.{part}.layers.{i}.x" for part in ("encoder", "decoder") for i in range(2)), "shared.weight"]
+    assert infer_architecture(names, {"encoder_layers": 2, "decoder_layers": 2}).prefix == "model.decoder.layers"
+
+
+def test_a_vision_tower_of_the_same_depth_is_no_decoder() -> None:
+    names = [*LLAMA, *(f"vision_tower.layers.{i}.x" for i in range(3))]
+    assert infer_architecture(names, {"text_config": {"num_hidden_layers": 3}}).prefix == "model.layers"
+
+
+def test_layers_that_predict_further_tokens_are_no_layers_of_the_stack() -> None:
+    names = [*LLAMA, "model.layers.3.eh_proj.weight", "mtp.layers.0.x"]
+    found = infer_architecture(names, {"num_hidden_layers": 3, "num_nextn_predict_layers": 1})
+    assert found.depth == 3
+    assert found.next_token == ("model.layers.3.eh_proj.weight", "mtp.layers.0.x")
+    assert found.after == ("model.norm.weight",)
+
+
+def test_a_layer_too_many_that_the_config_does_not_know_is_a_fault() -> None:
+    with pytest.raises(ValueError, match=r"`model\.layers` with 3"):
+        infer_architecture(LLAMA, {"num_hidden_layers": 2})
+
+
+def test_a_head_of_several_tensors_is_known_by_its_matrix() -> None:
+    names = ["bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.x", "cls.predictions.bias"]
+    names += ["cls.predictions.transform.dense.weight", "bert.embeddings.LayerNorm.weight"]
+    found = infer_architecture(names, {"num_hidden_layers": 1, "model_type": "bert"})
+    assert (found.head, found.tied) == ("cls.predictions.decoder.weight", True)
+    assert found.head_companions == ("cls.predictions.bias", "cls.predictions.transform.dense.weight")
+    assert found.norms == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "tied"),
+    [
+        ({"model_type": "gemma2"}, True),
+        ({"model_type": "gemma2", "tie_word_embeddings": False}, False),
+        ({"model_type": "llama"}, False),
+        ({"model_type": "llama", "tie_word_embeddings": True}, True),
+        ({"model_type": "no such type"}, False),
+        ({"model_type": "gemma3", "text_config": {"tie_word_embeddings": False}}, False),
+        ({"model_type": "bigbird_pegasus", "tie_word_embeddings": True}, False),  # its class ties nothing
+    ],
+    ids=str,
+)
+def test_a_model_with_a_head_is_tied_as_its_config_or_else_its_class_says(config: dict[str, Any], tied: bool) -> None:
+    depth = {"num_hidden_layers": 3, **(config.pop("text_config", {}))}
+    config = config | ({"text_config": depth} if config["model_type"] == "gemma3" else depth)
+    assert infer_architecture([*LLAMA, "lm_head.weight"], config).tied is tied
+
+
 def test_experts_are_numbered_inside_a_layer_and_no_stack_of_their_own() -> None:
     names = ["embed_tokens.weight", *(f"layers.{i}.experts.{j}.w" for i in range(2) for j in range(8))]
     found = infer_architecture(names, {"num_hidden_layers": 2})
@@ -102,20 +153,20 @@ def test_a_vision_tower_of_another_depth_is_passed_over() -> None:
     names = [*LLAMA, *(f"vision.blocks.{i}.x" for i in range(2))]
     found = infer_architecture(names, {"text_config": {"num_hidden_layers": 3}})
     assert (found.prefix, found.depth_key) == ("model.layers", ("text_config", "num_hidden_layers"))
-    assert "vision.blocks.0.x" in found.after
+    assert "vision.blocks.0.x" in found.before  # it feeds the embeddings
 
 
 @pytest.mark.parametrize(
     ("names", "config", "words"),
     [
-        (LLAMA, {}, "gives no number of layers under any of num_hidden_layers"),
+        (LLAMA, {}, "gives no number of layers under any of .*num_hidden_layers"),
         (LLAMA, {"num_hidden_layers": "3"}, "gives no number of layers"),
         (LLAMA, {"num_hidden_layers": True}, "gives no number of layers"),
         (LLAMA, {"num_hidden_layers": 0}, "gives no number of layers"),
         (LLAMA, {"num_hidden_layers": 4}, "announces 4 layers .*: `model.layers` with 3"),
         (["embed_tokens.weight"], {"num_hidden_layers": 1}, "found are: none"),
         ([name for name in LLAMA if ".1." not in name], {"num_hidden_layers": 2}, "`model.layers` with 2"),
-        ([*LLAMA, *(f"decoder.block.{i}.x" for i in range(3))], {"num_hidden_layers": 3}, "exactly one stack"),
+        ([*LLAMA, *(f"other.block.{i}.x" for i in range(3))], {"num_hidden_layers": 3}, "exactly one stack"),
         (LLAMA[1:], {"num_hidden_layers": 3}, "no token embedding was found among model.norm.weight"),
         ([], {"num_hidden_layers": 1}, "found are: none"),
     ],

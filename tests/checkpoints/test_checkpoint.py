@@ -37,6 +37,24 @@ def test_an_index_comes_before_a_single_file(tmp_path: Path) -> None:
     assert set(open_checkpoint(tmp_path).specs) == {"new"}
 
 
+def test_safetensors_come_before_pickles_and_an_index_before_a_single_file(tmp_path: Path) -> None:
+    homes = [
+        ("model.pt", "pt"),
+        ("pytorch_model.bin", "single pickle"),
+        ("pytorch_model.bin.index.json", "indexed pickle"),
+        ("model.safetensors", "single"),
+        (INDEX_NAME, "indexed"),
+    ]
+    for file, name in homes:
+        tensors = {name: torch.zeros(1)}
+        if file.endswith("index.json"):
+            shard = f"{name}.safetensors" if name == "indexed" else f"{name}.bin"
+            (tmp_path / file).write_text(json.dumps({"weight_map": {name: shard}}))
+            file = shard
+        save_file(tensors, tmp_path / file) if file.endswith("safetensors") else torch.save(tensors, tmp_path / file)
+        assert set(open_checkpoint(tmp_path).specs) == {name}
+
+
 def test_shards_are_read_as_one_model(tmp_path: Path) -> None:
     save_sharded(tmp_path, {"1.safetensors": {"a": torch.tensor([1.0])}, "2.safetensors": {"b": torch.tensor([2.0])}})
     checkpoint = open_checkpoint(tmp_path)
@@ -82,6 +100,20 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
     assert found == {f"t{number}": {number} for number in range(20)}
 
 
+def test_pickled_shards_are_read_as_one_model(tmp_path: Path) -> None:
+    both = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    torch.save({"a": both, "tied": both}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    torch.save({"b": both.t()}, tmp_path / "pytorch_model-00002-of-00002.bin")
+    weight_map = {name: f"pytorch_model-0000{number}-of-00002.bin" for name, number in (("a", 1), ("b", 2))}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = open_checkpoint(tmp_path)
+    assert {name: values(checkpoint, name) for name in checkpoint.specs} == {
+        "a": [1, 2, 3, 4],
+        "tied": [1, 2, 3, 4],
+        "b": [1, 3, 2, 4],
+    }
+
+
 # Faults
 
 
@@ -121,9 +153,19 @@ def test_every_broken_shard_is_told_at_once(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_a_folder_without_tensors_says_what_it_holds_instead(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which Lamina does not read"):
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("adapter.bin", r"It holds adapter\.bin: if that is the model's state dict.*name it pytorch_model\.bin"),
+        ("epoch=3.ckpt", r"It holds epoch=3\.ckpt: if that is"),
+        ("consolidated.00.pth", r"It holds consolidated\.00\.pth: if that is"),
+        ("model-q4.gguf", r"It holds model-q4\.gguf, which is no model as"),
+        ("notes.txt", r"and no pytorch_model\.bin\.$"),
+    ],
+)
+def test_a_folder_without_tensors_says_what_it_holds_instead(there: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / there).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=words):
         open_checkpoint(tmp_path)
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from lamina.checkpoints.formats import open_tensors
 from lamina.checkpoints.layout import Layout, lay_out
-from lamina.checkpoints.safetensors import open_safetensors
 from lamina.tensor_spec import BF16, DTYPES, F32, F64, TensorSpec
 
 U8 = DTYPES["U8"]
@@ -151,7 +151,7 @@ def test_files_of_a_layout_open_with_the_package_and_hold_each_tensor_in_its_pla
     values = write_counting(layout, specs, tmp_path)
     for shard in layout.shards:
         own = {name: spec for name, spec in specs.items() if layout.shards[layout.places[name].shard] is shard}
-        assert {name: entry.spec for name, entry in open_safetensors(tmp_path / shard.file_name).items()} == own
+        assert {name: entry.spec for name, entry in open_tensors(tmp_path / shard.file_name).items()} == own
         with safe_open(tmp_path / shard.file_name, framework="pt") as file:
             assert set(file.keys()) == set(own)
             for name in own:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 
-from lamina.checkpoints.safetensors import MAX_HEADER, Entry, format_header, open_safetensors, parse_header
+from lamina.checkpoints.entries import Entry
+from lamina.checkpoints.formats import open_tensors
+from lamina.checkpoints.safetensors import MAX_HEADER, format_header, parse_header
 from lamina.errors import CheckpointError
 from lamina.tensor_spec import DTYPES, TensorSpec
 
@@ -197,7 +199,7 @@ def test_a_broken_rule_is_said_in_a_letter_that_names_the_file(raw: bytes, tmp_p
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(4))
     with pytest.raises(CheckpointError, match=r"model\.safetensors") as caught:
-        open_safetensors(path)
+        open_tensors(path)
     assert len(str(caught.value)) < 2000, "a letter is to be read"
 
 
@@ -216,7 +218,7 @@ def test_a_file_that_is_cut_off_anywhere_is_a_letter(length: int, tmp_path: Path
     path = tmp_path / "model.safetensors"
     path.write_bytes(save({"a": torch.zeros(9)})[:length])
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        open_safetensors(path)
+        open_tensors(path)
 
 
 @pytest.mark.parametrize("announced", [9, MAX_HEADER + 1, 1 << 63, (1 << 64) - 1])
@@ -224,14 +226,14 @@ def test_a_header_longer_than_the_file_is_not_read(announced: int, tmp_path: Pat
     path = tmp_path / "model.safetensors"
     path.write_bytes(announced.to_bytes(8, "little") + b"{}      ")
     with pytest.raises(CheckpointError, match=f"announce a header of {announced} bytes in a file of 16"):
-        open_safetensors(path)
+        open_tensors(path)
 
 
 def test_a_pointer_of_git_lfs_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     with pytest.raises(CheckpointError, match="Git LFS"):
-        open_safetensors(path)
+        open_tensors(path)
 
 
 @pytest.mark.parametrize("is_folder", [False, True], ids=["missing", "a folder"])
@@ -239,7 +241,7 @@ def test_what_is_no_file_is_a_letter(is_folder: bool, tmp_path: Path) -> None:
     if is_folder:
         (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        open_safetensors(tmp_path / "model.safetensors")
+        open_tensors(tmp_path / "model.safetensors")
 
 
 # Whatever the bytes

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from lamina.checkpoints.safetensors import format_header
 from lamina.tensor_spec import BF16, TensorSpec
@@ -59,6 +61,30 @@ def write_model(folder: Path, layers: int = 4, shards: int = 1) -> Path:
     (folder / "tokenizer.json").write_text(json.dumps({"of": folder.name, "model": {"vocab": VOCABULARY}}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"config of": folder.name}))
     return folder
+
+
+def as_pickles(folder: Path) -> Path:
+    """The same model as `torch.save` writes it, with every matrix kept as the transpose of another."""
+    shards = sorted(folder.glob("*.safetensors"))
+    for shard in shards:
+        tensors = {name: _transposed(tensor) for name, tensor in load_file(shard).items()}
+        torch.save(tensors, folder / _pickle_name(shard.name))
+        shard.unlink()
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        homes = json.loads(index.read_bytes())["weight_map"]
+        names = {name: _pickle_name(home) for name, home in homes.items()}
+        (folder / "pytorch_model.bin.index.json").write_bytes(_index(names))
+        index.unlink()
+    return folder
+
+
+def _pickle_name(name: str) -> str:
+    return f"pytorch_{name}".replace(".safetensors", ".bin")
+
+
+def _transposed(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.t().contiguous().t()
 
 
 def large_model(layers: int, shards: int, hidden: int, tokenizer: int) -> dict[str, Content]:

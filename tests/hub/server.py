@@ -286,7 +286,7 @@ class HubServer:
 
 
 def _content(name: str, raw: bytes) -> Content:
-    return Content(raw, len(raw), large=name.endswith(".safetensors") or name == "tokenizer.json")
+    return Content(raw, len(raw), large=name.endswith((".safetensors", ".bin")) or name == "tokenizer.json")
 
 
 def _sibling(name: str, content: Content, with_blobs: bool) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lamina.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from lamina.checkpoints.formats import open_tensors
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.checkpoints.safetensors import open_safetensors
 from lamina.errors import CheckpointError
 
-from .models import specs, write_model
+from .models import as_pickles, specs, write_model
 from .server import HubServer
 
 NAME = "model.layers.2.mlp.up_proj.weight"
@@ -22,8 +23,14 @@ class CheckpointContract:
     """Tests of an open checkpoint that must be the same model as the folder it was made of."""
 
     @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return write_model(tmp_path / "source" / "m", layers=4, shards=3)
+    def original(self, tmp_path: Path) -> Path:
+        """The model as it was made."""
+        return write_model(tmp_path / "original" / "m", layers=4, shards=3)
+
+    @pytest.fixture
+    def folder(self, original: Path) -> Path:
+        """The same model in the files that the checkpoint is to read."""
+        return original
 
     @pytest.fixture
     def checkpoint(self, folder: Path) -> Checkpoint:
@@ -32,10 +39,10 @@ class CheckpointContract:
     def test_specs_are_known_before_anything_is_fetched(self, checkpoint: Checkpoint) -> None:
         assert dict(checkpoint.specs) == specs(4)
 
-    def test_bytes_are_those_of_the_files_from_any_offset(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def test_bytes_are_those_of_the_files_from_any_offset(self, checkpoint: Checkpoint, original: Path) -> None:
         checkpoint.fetch([NAME])
-        entry = open_safetensors(folder / "model-00003-of-00003.safetensors")[NAME]
-        whole = (folder / "model-00003-of-00003.safetensors").read_bytes()[entry.offset :][: entry.spec.nbytes]
+        entry = open_tensors(original / "model-00003-of-00003.safetensors")[NAME]
+        whole = (original / "model-00003-of-00003.safetensors").read_bytes()[entry.offset :][: entry.spec.nbytes]
         assert checkpoint.read(NAME) == whole
         buffer = bytearray(5)
         checkpoint.read_into(NAME, 7, memoryview(buffer))
@@ -49,8 +56,8 @@ class CheckpointContract:
         checkpoint.fetch([NAME], lambda _file, nbytes: arrived.append(nbytes))
         assert sum(arrived) == announced
 
-    def test_fingerprint_and_sample_are_those_of_the_folder(self, checkpoint: Checkpoint, folder: Path) -> None:
-        local = open_checkpoint(folder)
+    def test_fingerprint_and_sample_are_those_of_the_model(self, checkpoint: Checkpoint, original: Path) -> None:
+        local = open_checkpoint(original)
         assert checkpoint.fingerprint == local.fingerprint
         names = [name for name in checkpoint.specs if ".layers.2." in name]
         checkpoint.fetch(names)
@@ -97,3 +104,20 @@ class TestHubFromTheCacheAlone(CheckpointContract):
             filled.files.read(name)
         server.stop()
         return open_checkpoint(open_hub_files("org/m", None, HubOptions(offline=True)))
+
+
+class Pickled:
+    """The same model as pickles."""
+
+    @pytest.fixture
+    def folder(self, original: Path, tmp_path: Path) -> Path:
+        return as_pickles(Path(shutil.copytree(original, tmp_path / "pickled" / "m")))
+
+
+class TestPickledLocalFolder(Pickled, TestLocalFolder): ...
+
+
+class TestPickledHub(Pickled, TestHub): ...
+
+
+class TestPickledHubFromTheCacheAlone(Pickled, TestHubFromTheCacheAlone): ...

@@ -67,14 +67,23 @@ def test_a_revision_that_is_not_there(tmp_path: Path) -> None:
         assert f"org/m has no revision `{revision}`" in letter(tmp_path, f"org/m@{revision}")
 
 
-def test_a_model_of_pickles_alone(server: HubServer, folder: Path, tmp_path: Path) -> None:
+def test_a_model_of_what_is_no_checkpoint(server: HubServer, folder: Path, tmp_path: Path) -> None:
     for path in folder.glob("*safetensors*"):
         path.unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    (folder / "model-q4.gguf").write_bytes(b"GGUF")
     server.add("org/m", folder)
     told = letter(tmp_path)
     assert "org/m holds neither model.safetensors nor" in told
-    assert "pytorch_model.bin" in told
+    assert "model-q4.gguf" in told
+
+
+def test_a_pickle_that_is_code_is_refused_before_it_is_fetched(server: HubServer, folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("*safetensors*"):
+        path.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n" * 100_000)
+    server.add("org/m", folder)
+    assert "org/m/pytorch_model.bin: its 1100000 bytes do not begin as a file of torch.save does" in letter(tmp_path)
+    assert server.bytes_sent("pytorch_model.bin") < 200_000
 
 
 def test_a_model_without_a_config(server: HubServer, folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download
 
 import lamina
@@ -15,7 +16,7 @@ from lamina.checkpoints.checkpoint import LocalFiles, open_checkpoint, same_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import FetchFailed, OutputError, RecipeError
 
-from .models import large_model, write_model
+from .models import as_pickles, large_model, write_model
 from .server import HubServer
 
 MEAN = (
@@ -71,6 +72,26 @@ def test_five_large_models_are_planned_without_a_tensor_byte(server: HubServer, 
     assert server.bytes_sent() < 15_000_000
     assert found.bytes_to_fetch == 5 * sum(each.size for name, each in large.items() if name.endswith("safetensors"))
     assert found.bytes_to_fetch > 500e9
+
+
+def test_a_model_of_pickles_is_planned_from_two_parts_of_each_file(
+    server: HubServer, source: Path, tmp_path: Path
+) -> None:
+    folder = as_pickles(source / "org" / "a")
+    padding = torch.zeros(1_000_000)
+    for path in folder.glob("*.bin"):
+        torch.save({**torch.load(path), f"{path.name}.padding": padding}, path)
+    server.add("org/m", folder)
+    text = SHALLOW.replace("org/a", "org/m")
+    server.forget()
+    lamina.plan(recipe(tmp_path, text))
+    for path in folder.glob("*.bin"):
+        assert server.bytes_sent(path.name) < 300_000
+        assert len([each for each in server.requests if each.on_cdn and each.path.endswith(path.name)]) == 2
+    lamina.merge(recipe(tmp_path, text), tmp_path / "out")
+    lamina.merge(recipe(source, SHALLOW), tmp_path / "local")
+    tensors = "model.safetensors"
+    assert (tmp_path / "out" / tensors).read_bytes() == (tmp_path / "local" / tensors).read_bytes()
 
 
 def test_what_was_planned_once_is_planned_again_with_one_request_a_model(hub_server: HubServer, mean: Path) -> None:

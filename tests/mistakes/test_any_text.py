@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import lamina
-from lamina.errors import RecipeError
+from lamina.errors import Problem, RecipeError
 
 from .pages import PAGES, Mistake, letters, mistakes, write_models
 
@@ -85,6 +85,19 @@ def check(world: Path, text: str, *flags: str) -> None:
         assert error.problems, "a letter without a word in it"
         lines = len(text.splitlines()) + 1
         assert all(0 <= problem.line <= lines for problem in error.problems)
+        for problem in error.problems:
+            check_changes(text, problem)
+
+
+def check_changes(text: str, problem: Problem) -> None:
+    """What goes out is in the text, and with what comes in it is YAML."""
+    lines = text.splitlines()
+    for change in reversed(problem.changes):
+        start = change.line - 1
+        assert tuple(lines[start : start + len(change.old)]) == change.old, problem
+        lines[start : start + len(change.old)] = change.new
+    if problem.changes:
+        yaml.compose("\n".join(lines), Loader=yaml.CSafeLoader)
 
 
 @QUICK

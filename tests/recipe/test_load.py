@@ -432,3 +432,21 @@ def test_any_yaml_is_a_recipe_or_a_letter(content: dict[str, Any]) -> None:
     for problem in faults(text):
         assert 1 <= problem.line <= lines
         assert problem.column >= 1
+
+
+def test_override_architecture_is_read_and_told_to_have_no_effect() -> None:
+    text = "models:\n  - model: {model: a, override_architecture: LlamaForCausalLM}\nmerge_method: passthrough\n"
+    recipe = parse_recipe(text, "r.yml")
+    assert not recipe.problems
+    assert [(slip.code, slip.line) for slip in recipe.slips] == [("no-effect", 2)]
+    strict = parse_recipe(text, "r.yml", "strict").problems
+    assert [problem.changes[0].new for problem in strict] == [("  - model: {model: a}",)]
+
+
+def test_what_moved_up_since_an_entry_was_left_out_is_mended_where_it_stands() -> None:
+    text = "models:\n  - 5\n  - {model: b, parameter: {weight: 1}}\n  - {model: c, wieght: 1}\nmerge_method: linear\n"
+    changes = [problem.changes for problem in faults(text) if problem.code == "unknown-key"]
+    assert [(change.line, change.new) for (change,) in changes] == [
+        (3, ("  - {model: b, parameters: {weight: 1}}",)),
+        (4, ("  - {model: c, parameters: {weight: 1}}",)),
+    ]

@@ -1,0 +1,95 @@
+"""What hostile input must not bring about, seen through the events that Python reports of itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+NEVER = (
+    "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "subprocess.Popen",
+    "pty.spawn", "pickle.find_class", "socket.connect", "socket.bind", "socket.getaddrinfo",
+    "ctypes.dlopen", "webbrowser.open",
+)  # fmt: skip
+CHANGING = (
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate",
+    "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile",
+)  # fmt: skip
+
+
+class Escape(BaseException):
+    """Hostile input reached beyond the files it stands for. No `except Exception` hides it."""
+
+
+class _Watch:
+    """The one hook of this process; it watches while there are folders to keep within."""
+
+    def __init__(self) -> None:
+        self.folder: str | None = None
+        self.readable: tuple[str, ...] | None = None
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.folder is None:
+            return
+        if event in NEVER:
+            raise Escape(f"{event} {arguments!r:.200}")
+        if event == "open":
+            path, _, flags = arguments
+            writes = isinstance(flags, int) and bool(flags & WRITING)
+            if isinstance(path, str | bytes | os.PathLike) and not self._may_open(os.fspath(path), writes):
+                raise Escape(f"opened {path!r}{' for writing' if writes else ''}")
+        elif event in CHANGING and not self._is_in((self.folder,), arguments[0]):
+            raise Escape(f"{event} {arguments!r:.200}")
+
+    def _may_open(self, path: str | bytes, writes: bool) -> bool:
+        assert self.folder is not None
+        if writes:
+            return self._is_in((self.folder, os.devnull), path)
+        return self.readable is None or self._is_in((self.folder, *self.readable), path)
+
+    def _is_in(self, folders: Sequence[str], path: object) -> bool:
+        if not isinstance(path, str | bytes):
+            return True  # a descriptor, opened where it was watched
+        absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (no link is followed)
+        return any(absolute == folder or absolute.startswith(folder + os.sep) for folder in folders)
+
+
+_watch: _Watch | None = None
+
+
+@contextmanager
+def guarded(folder: Path, *, reads_elsewhere: bool = False) -> Iterator[None]:
+    """Raise Escape where what is run meanwhile starts a process, connects, unpickles, or leaves `folder`.
+
+    Python's own files may be read, and others where the input itself is a path that its user wrote.
+    """
+    global _watch  # a hook cannot be taken out: there is one, and it is idle between inputs
+    _watch = _watch or _Watch()
+    ours = str(Path(__file__).resolve().parents[1])
+    system = (
+        sys.prefix,
+        sys.base_prefix,
+        "/usr/lib",
+        "/usr/share/zoneinfo",
+        "/etc/mime.types",
+        "/proc",
+        "/sys/fs/cgroup",
+    )
+    site_packages = tuple(path for path in sys.path if path.endswith("site-packages"))
+    _watch.readable = None if reads_elsewhere else (ours, *system, *site_packages)
+    _watch.folder = str(folder)
+    try:
+        yield
+    finally:
+        _watch.folder = None
+
+
+def new_folder() -> Path:
+    """A folder for the files of this process, in memory where the system has that."""
+    shared = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="lamina-fuzz-", dir=shared if os.access(shared, os.W_OK) else None)).resolve()

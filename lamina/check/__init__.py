@@ -1,0 +1,1 @@
+"""What a merge has become: how it differs from its parents, and whether it is sound."""

@@ -1,0 +1,47 @@
+"""What a model is asked: three bundled texts as rows of tokens, and twenty prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+import numpy as np
+
+from lamina.check.running import RunningModel, Tokens
+
+ROW = 256  # tokens
+TOKENS_OF_TEXT = 4096  # at most, of each text
+LEAST_ROWS = 2
+STREAMED_ROWS = 2  # of each text, where a model does not fit into memory
+
+
+def bundled_texts() -> dict[str, str]:
+    """Prose (Jane Austen, *Emma*), code (our own); the chat is rendered by each model's template."""
+    folder = resources.files(__package__).joinpath("texts")
+    return {name: folder.joinpath(f"{name}.txt").read_text(encoding="utf-8") for name in ("prose", "code")}
+
+
+def token_rows(running: RunningModel, texts: Mapping[str, str] | None = None) -> dict[str, Tokens]:
+    """Each text as rows of tokens, [rows, length]; a text of fewer than two rows is left out."""
+    given = dict(texts) if texts is not None else bundled_texts() | {"chat": _chat(running)}
+    length = min(ROW, running.longest)
+    found = {}
+    for name, text in given.items():
+        tokens = running.encode(text)[: STREAMED_ROWS * length if running.is_streamed else TOKENS_OF_TEXT]
+        count = len(tokens) // length
+        if count >= LEAST_ROWS:
+            found[name] = np.array(tokens[: count * length], np.int64).reshape(count, length)
+    return found
+
+
+def _chat(running: RunningModel) -> str:
+    folder = resources.files(__package__).joinpath("texts")
+    chats = json.loads(folder.joinpath("chat.json").read_text(encoding="utf-8"))
+    return "".join(running.render([(role, content) for role, content in chat]) for chat in chats)
+
+
+def prompts() -> list[str]:
+    """Twenty questions that any chat model answers in a line or two."""
+    folder = resources.files(__package__).joinpath("texts")
+    return [str(prompt) for prompt in json.loads(folder.joinpath("prompts.json").read_text(encoding="utf-8"))]

@@ -1,0 +1,182 @@
+"""`lamina check`: is a model healthy, and a verdict."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lamina.check.check import check as checked
+from lamina.check.findings import Level, Report, Section
+from lamina.checkpoints.hub_client import HubOptions
+from lamina.cli.answer import json_option, print_json
+from lamina.cli.options import hub_options, workers_option
+from lamina.cli.progress import MovingLine
+from lamina.cli.sizes import Size
+from lamina.wording import in_bytes, in_seconds
+
+# What `lamina check --json` prints, by key.
+CHECK_FIELDS: Mapping[str, str] = {
+    "model, parents": "as they were named",
+    "verdict": "`healthy`, `needs training`, `suspicious` or `broken`",
+    "sections": "each part of the check: `name`, `mark` (`ok`, `not run` or a level), `told` (what was measured)",
+    "findings": "each: `section`, `level`, `code` (stable), `message`, `layer`, `key` (a tensor, a key of config.json "
+    "or a file), `place` (file:line:column of the recipe)",
+    "seconds, peak_memory": "of the check; bytes",
+}
+
+LEVELS = {str(level): level for level in Level}
+NEXT = {
+    Level.HEALTHY: "",
+    Level.NEEDS_TRAINING: "As its recipe wants it, and not yet of use: train it first.",
+    Level.SUSPICIOUS: "It loads and runs, and something is so that nobody asked for it.",
+    Level.BROKEN: "Do not use it.",
+}
+
+
+@click.command()
+@click.argument("model")
+@click.option("--parents", multiple=True, metavar="MODEL", help="A model that it was made from; may be repeated.")
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True),
+    metavar="RECIPE",
+    help="What it was made by.  [default: the recipe in the folder]",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(list(LEVELS)[1:]),
+    default="suspicious",
+    show_default=True,
+    help="The mildest verdict with an exit code that is not 0.",
+)
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take the loss on this text; may be repeated.  [default: three that are bundled]",
+)
+@click.option("--weights-only", is_flag=True, help="Do not run the model: seconds, and no extra is needed.")
+@click.option(
+    "--memory",
+    type=Size(),
+    default="6GB",
+    show_default=True,
+    help="A model that is larger is run layer by layer from the disk.",
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where the model is run: cpu, cuda.")
+@workers_option
+@hub_options
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def check(
+    model: str,
+    parents: tuple[str, ...],
+    recipe: str | None,
+    fail_on: str,
+    texts: tuple[Path, ...],
+    weights_only: bool,
+    memory: int,
+    device: str,
+    workers: int | None,
+    hub: HubOptions,
+    as_json: bool,
+    quiet: bool,
+) -> int:  # fmt: skip
+    """Check MODEL: is all of it there, is each layer the one it should be, are the weights sound.
+
+    With the recipe that it carries, or --recipe, every tensor is compared with what the recipe makes of the
+    parents; with --parents alone, layers are matched to theirs by likeness. Then the model and its parents are
+    run on the same texts and prompts, where the extra `hf` is installed. Exit code 3: suspicious, 4: broken.
+
+    Example: lamina check out --parents examples/models/base
+    """
+    shown = not quiet and not as_json and sys.stderr.isatty()
+    line = MovingLine("checking", enabled=shown)
+
+    def running(name: str) -> None:
+        line.stop()
+        if shown:
+            click.echo(f"running {name} ...", err=True)
+
+    try:
+        report = checked(
+            model, parents, recipe=recipe, hub=hub, workers=workers, on_start=line.start, progress=line.advance,
+            behaviour=not weights_only, memory=memory, device=device, running=running,
+            texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
+        )  # fmt: skip
+    finally:
+        line.stop()
+    if as_json:
+        print_json(as_data(report))
+    else:
+        for text in lines(report, min(shutil.get_terminal_size().columns, 110)):
+            click.echo(text)
+    return exit_code(report.verdict, LEVELS[fail_on])
+
+
+def exit_code(verdict: Level, fail_on: Level) -> int:
+    """0 below the level that fails; else 3, for broken 4."""
+    if verdict < fail_on:
+        return 0
+    return 4 if verdict is Level.BROKEN else 3
+
+
+def lines(report: Report, width: int) -> Iterator[str]:
+    """The verdict, a line for every part, and below it what was found there."""
+    yield f"{report.model} · {report.verdict}"
+    yield ""
+    for section in report.sections:
+        yield from _section(section, width)
+    yield ""
+    if NEXT[report.verdict]:
+        yield f"  {NEXT[report.verdict]}"
+    yield f"  checked in {in_seconds(report.seconds)} · peak memory {in_bytes(report.peak_memory)}"
+
+
+def _section(section: Section, width: int) -> Iterator[str]:
+    told = [finding.message for finding in section.findings] or [section.told or section.not_run]
+    if section.not_run:
+        told = [section.not_run]
+    for number, message in enumerate(told):
+        mark = section.mark if number == 0 else ""
+        name = section.name if number == 0 else ""
+        body = textwrap.wrap(message, max(30, width - 32), break_on_hyphens=False, break_long_words=False)
+        for index, text in enumerate(body):
+            first = index == 0
+            yield f"  {name if first else '':<10}  {mark if first else '':<14}  {text}"
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report for JSON; `CHECK_FIELDS` says what each key holds."""
+    return {
+        "model": report.model,
+        "parents": list(report.parents),
+        "verdict": str(report.verdict),
+        "sections": [
+            {"name": section.name, "mark": section.mark, "told": section.not_run or section.told}
+            for section in report.sections
+        ],
+        "findings": [
+            {
+                "section": section.name,
+                "level": str(finding.level),
+                "code": finding.code,
+                "message": finding.message,
+                "layer": finding.layer,
+                "key": finding.key,
+                "place": finding.place,
+            }
+            for section in report.sections
+            for finding in section.findings
+        ],
+        "seconds": round(report.seconds, 3),
+        "peak_memory": report.peak_memory,
+    }

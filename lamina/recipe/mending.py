@@ -1,0 +1,358 @@
+"""What would mend a recipe, and how its lines read then: a letter shows the very text to write.
+
+Whoever finds a fault says in steps what to do about it (`Put`, `Rename`, `Move`, `Rewrite`, `Remove`). Here the steps
+become lines of the user's own text, which keeps its comments, quotes and style. Nothing is ever changed in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import yaml
+
+from lamina.errors import Change
+
+Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
+END = -1  # in a way: the place after the last entry of a list
+WIDTH = 110  # what fits is written in one line
+
+
+@dataclass(frozen=True)
+class Put:
+    """Give a value: in place of the one there, or as a new key, or as the next entry of a list."""
+
+    way: Way
+    value: Any
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Give a key another name."""
+
+    way: Way
+    name: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """Take a key with its value elsewhere."""
+
+    way: Way
+    to: Way
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Put another key with another value in the place of a key and its value."""
+
+    way: Way
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Leave out a key with its value, or an entry of a list. Of a key that is there twice, the last or the first."""
+
+    way: Way
+    first: bool = False
+
+
+Step = Put | Rename | Move | Rewrite | Remove
+
+
+class Misformed(ValueError):
+    """A value without the form that it needs, and the steps that mend it, their ways from that value on."""
+
+    def __init__(self, message: str, *steps: Step) -> None:
+        super().__init__(message)
+        self.steps = steps
+
+
+def within(way: Way, steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps whose ways go on from `way`."""
+    return tuple(with_ways(step, lambda rest: way + rest) for step in steps)
+
+
+def with_ways(step: Step, to_written: Callable[[Way], Way]) -> Step:
+    """The same step with every way as the text has it."""
+    if isinstance(step, Move):
+        return Move(to_written(step.way), to_written(step.to))
+    return replace(step, way=to_written(step.way))
+
+
+def changes_of(text: str, steps: Sequence[Step]) -> tuple[Change, ...]:
+    """The lines that the steps change, in the order of the file; none where the text does not show their places."""
+    try:
+        edits = sorted(edit for step in steps for edit in _edits(text, _root(text), step))
+    except (_NoPlace, yaml.YAMLError, RecursionError):
+        return ()
+    if any(before.end > after.start for before, after in pairwise(edits)):
+        return ()
+    return changed_lines(text, edits) if edits else ()
+
+
+def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
+    """What edits that are in order and apart make of the lines that they touch."""
+    start = text.rfind("\n", 0, edits[0].start) + 1
+    end = _line_end(text, max(edit.end for edit in edits))
+    mended, here = [], start
+    for edit in edits:
+        mended += [text[here : edit.start], edit.text]
+        here = edit.end
+    old = text[start:end].splitlines()
+    new = "".join([*mended, text[here:end]]).splitlines()
+    number = text.count("\n", 0, start) + 1
+    return tuple(
+        Change(number + first, tuple(old[first:last]), tuple(line for line in new[start_:end_] if line.strip()))
+        for kind, first, last, start_, end_ in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        if kind != "equal"
+    )
+
+
+@dataclass(frozen=True, order=True)
+class Edit:
+    """Characters [start, end) of a text, and what stands there instead."""
+
+    start: int
+    end: int
+    text: str
+
+
+class _NoPlace(Exception):
+    """The text does not show where a step is to be done."""
+
+
+@lru_cache(maxsize=4)
+def _root(text: str) -> yaml.Node:
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if root is None:
+        raise _NoPlace
+    return root
+
+
+def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
+    match step:
+        case Put(way, value):
+            return [_put(text, root, way, value)]
+        case Rename(way, name):
+            key, _ = _pair(root, way)
+            return [Edit(key.start_mark.index, _end(key), flow(name))]
+        case Rewrite(way, name, value):
+            key, node = _pair(root, way)
+            written = _written(key.start_mark.column, f"{flow(name)}:", value)
+            return [Edit(key.start_mark.index, max(_end(node), _end(key) + 1), written)]
+        case Move(way, to):
+            _, node = _pair(root, way)
+            value = _Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
+            return [_removed(text, root, way), _put(text, root, to, value)]
+        case Remove(way, first):
+            return [_removed(text, root, way, first=first)]
+
+
+def _node(root: yaml.Node, way: Way) -> yaml.Node:
+    node = root
+    for part in way:
+        if isinstance(part, int):
+            if not isinstance(node, yaml.SequenceNode) or not 0 <= part < len(node.value):
+                raise _NoPlace
+            node = node.value[part]
+        else:
+            node = _in_mapping(node, part)[1]
+    return node
+
+
+def _in_mapping(node: yaml.Node, name: str) -> tuple[yaml.Node, yaml.Node]:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    found = [pair for pair in pairs if isinstance(pair[0], yaml.ScalarNode) and pair[0].value == name]
+    if not found:
+        raise _NoPlace
+    key, value = found[-1]
+    return key, value
+
+
+def _pair(root: yaml.Node, way: Way) -> tuple[yaml.Node, yaml.Node]:
+    if not way or not isinstance(way[-1], str):
+        raise _NoPlace
+    return _in_mapping(_node(root, way[:-1]), way[-1])
+
+
+def _put(text: str, root: yaml.Node, way: Way, value: Any) -> Edit:
+    known = way
+    while known:
+        try:
+            node = _node(root, known)
+        except _NoPlace:
+            known = known[:-1]
+        else:
+            break
+    else:
+        node = root
+    for part in reversed(way[len(known) + 1 :]):
+        value = {part: value} if isinstance(part, str) else [value]
+    if way == known:
+        return _replaced(text, root, way, node, value)
+    part = way[len(known)]
+    if isinstance(node, yaml.MappingNode) and isinstance(part, str):
+        return _new_pair(text, node, part, value)
+    if isinstance(node, yaml.SequenceNode) and part == END:
+        return _new_entry(text, node, value)
+    if isinstance(node, yaml.ScalarNode) and node.value == "" and isinstance(part, str) and known:
+        return _replaced(text, root, known, node, {part: value})
+    raise _NoPlace
+
+
+def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any) -> Edit:
+    if not way:
+        return Edit(0, len(text), "\n".join(_lines(value, 0)))
+    start, end = node.start_mark.index, _end(node)
+    if isinstance(way[-1], str) and start < _end(_pair(root, way)[0]):
+        raise _NoPlace  # an alias: what it stands for is meant elsewhere too
+    if _is_inline(node) and (start < end) and len(flow(value)) < WIDTH:
+        return Edit(start, end, flow(value))
+    if isinstance(way[-1], str):
+        key, _ = _pair(root, way)
+        return Edit(_end(key), max(end, _end(key) + 1), _written(key.start_mark.column, ":", value))
+    return Edit(start, end, ("\n" + " " * node.start_mark.column).join(_lines(value, node.start_mark.column)))
+
+
+def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
+    if node.flow_style or not node.value:
+        return _next_in_flow(text, node, f"{flow(name)}: {flow(value)}")
+    first = node.value[0][0] if text[node.start_mark.index] != "?" else node  # `? key` is the long form of `key`
+    column = first.start_mark.column
+    at = _line_end(text, _end(node))
+    return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
+
+
+def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
+    if node.flow_style or not node.value:
+        return _next_in_flow(text, node, flow(value))
+    column = node.start_mark.column
+    at = _line_end(text, _end(node))
+    lines = ("\n" + " " * (column + 2)).join(_lines(value, column + 2))
+    return Edit(at, at, f"\n{' ' * column}- {lines}")
+
+
+def _next_in_flow(text: str, node: yaml.MappingNode | yaml.SequenceNode, written: str) -> Edit:
+    end = node.end_mark.index - 1
+    at = len(text[:end].rstrip(" \n,"))
+    return Edit(at, at, f", {written}") if node.value else Edit(end, end, written)
+
+
+def _removed(text: str, root: yaml.Node, way: Way, *, first: bool = False) -> Edit:
+    around = _node(root, way[:-1])
+    if not isinstance(around, yaml.CollectionNode):
+        raise _NoPlace
+    entries: list[tuple[yaml.Node, yaml.Node]]
+    place: int
+    if isinstance(way[-1], int):
+        _node(root, way)
+        entries, place = [(item, item) for item in around.value], way[-1]
+    else:
+        entries = list(around.value)
+        places = [place for place, (key, _) in enumerate(entries) if key.value == way[-1]]
+        if not places:
+            raise _NoPlace
+        place = places[0 if first else -1]
+    if len(entries) == 1 and len(way) > 1:
+        return _removed(text, root, way[:-1])
+    start = entries[place][0].start_mark.index
+    end = _value_end(text, *entries[place])
+    if around.flow_style:
+        if place + 1 < len(entries):
+            return Edit(start, entries[place + 1][0].start_mark.index, "")
+        return Edit(_value_end(text, *entries[place - 1]) if place else start, end, "")
+    line = text.rfind("\n", 0, start) + 1
+    if isinstance(way[-1], str) and text[line:start].strip():  # it stands behind the dash of its entry
+        if place + 1 == len(entries):
+            raise _NoPlace
+        return Edit(start, entries[place + 1][0].start_mark.index, "")
+    end = _line_end(text, max(end, start))
+    return Edit(line - 1, end, "") if line else Edit(0, end + 1, "")
+
+
+def _value_end(text: str, key: yaml.Node, value: yaml.Node) -> int:
+    """Where a value ends. What stands for an anchor has the place of that."""
+    end = _end(key)
+    if value is not key and value.start_mark.index < end and (alias := re.match(r"\s*:\s*\*[^\s,\]}]+", text[end:])):
+        return end + alias.end()
+    return _end(value)
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a node's own text ends; that of a block would go on to the next one."""
+    if _is_inline(node) or not node.value:
+        return int(node.end_mark.index)
+    last = node.value[-1]
+    return max(_end(last[0]), _end(last[1])) if isinstance(last, tuple) else _end(last)
+
+
+def _is_inline(node: yaml.Node) -> bool:
+    if isinstance(node, yaml.ScalarNode):
+        return node.style not in ("|", ">")
+    return isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
+
+
+def _line_end(text: str, at: int) -> int:
+    found = text.find("\n", at)
+    return len(text) if found < 0 else found
+
+
+class _Verbatim(str):
+    """A value as the user wrote it."""
+
+
+def _content(node: yaml.Node) -> Any:
+    return yaml.constructor.SafeConstructor().construct_document(node)
+
+
+def _written(column: int, key: str, value: Any) -> str:
+    """A key, with its colon, and its value below or behind it."""
+    inline = flow(value)
+    if column + len(key) + len(inline) < WIDTH or not isinstance(value, dict | list):
+        return f"{key} {inline}"
+    inside = " " * (column + 2)
+    return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2))
+
+
+def _lines(value: Any, column: int) -> list[str]:
+    """A value in block style, whatever fits into a line in one."""
+    if not isinstance(value, dict | list) or not value or 0 < column < WIDTH - len(flow(value)):
+        return [flow(value)]
+    if isinstance(value, dict):
+        return [
+            line
+            for key, each in value.items()
+            for line in _written(column, f"{flow(key)}:", each).replace("\n" + " " * column, "\n").split("\n")
+        ]
+    found = []
+    for each in value:
+        first, *rest = _lines(each, column + 2)
+        found += [f"- {first}", *(f"  {line}" for line in rest)]
+    return found
+
+
+def flow(value: Any) -> str:
+    """A value in one line of YAML."""
+    if isinstance(value, _Verbatim):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        quoted = yaml.safe_dump({value: value}, default_flow_style=True, width=10**6)
+        plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)
+        return json.dumps(value) if plain is None or "\n" in value else plain[1]
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}.{'nan' if value != value else 'inf'}"
+    return json.dumps(value)

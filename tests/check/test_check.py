@@ -1,0 +1,239 @@
+"""`lamina check`: what is sound is healthy, and every planted fault is found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lamina
+from lamina.check.check import check as full_check
+from lamina.check.findings import Level
+
+from .family import MODELS, Weights, changed, in_layer, swap_layers
+
+check = partial(full_check, behaviour=False)
+BASE, REV, SORT, KJV = (MODELS / name for name in ("base", "rev", "sort", "kjv"))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something done to a fine-tune of base, and what a check of it against base must name: a layer, or a key."""
+
+    name: str
+    weights: Callable[[Weights], Any] = lambda _weights: None
+    config: Callable[[dict[str, Any]], Any] = lambda _config: None
+    folder: Callable[[Path], Any] = lambda _folder: None
+    layer: int | None = None
+    key: str = ""
+    level: Level = Level.SUSPICIOUS
+
+
+def _nan_block(weights: Weights) -> None:
+    weights[in_layer(2, "mlp.up_proj")][5:9, 3:20] = torch.nan
+
+
+def _zero_layer(weights: Weights) -> None:
+    for name, tensor in weights.items():
+        if ".layers.1." in name:
+            tensor.zero_()
+
+
+def _roll_heads(projection: str, layer: int, rows: int) -> Callable[[Weights], None]:
+    def roll(weights: Weights) -> None:
+        name = in_layer(layer, f"self_attn.{projection}")
+        weights[name] = weights[name].roll(rows, 0)
+
+    return roll
+
+
+def _stranger_layer(weights: Weights) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for name, tensor in weights.items():
+        if ".layers.2." in name and tensor.dim() == 2:
+            weights[name] = (torch.randn(tensor.shape, generator=generator) * 0.06).to(tensor.dtype)
+
+
+def _repeat_layer(weights: Weights) -> None:
+    for name in list(weights):
+        if ".layers.2." in name:
+            weights[name] = weights[name.replace(".layers.2.", ".layers.1.")].clone()
+
+
+def _three_times(weights: Weights) -> None:
+    for tensor in weights.values():
+        tensor.mul_(3)
+
+
+def _head_of_another_tokenizer(weights: Weights) -> None:
+    order = torch.randperm(768, generator=torch.Generator().manual_seed(1))
+    weights["lm_head.weight"] = weights["lm_head.weight"][order]
+
+
+def _truncate_embedding(weights: Weights) -> None:
+    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][:512]
+
+
+def _cut_both_ends(weights: Weights) -> None:
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:700]
+
+
+def _without_eos(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+
+
+def _eos_of_another_model(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 128009}))
+
+
+def _shape(weights: Weights) -> None:
+    weights[in_layer(3, "mlp.gate_proj")] = weights[in_layer(3, "mlp.gate_proj")][:200]
+
+
+FAULTS = [
+    Fault("a block of NaN", _nan_block, layer=2, key=in_layer(2, "mlp.up_proj"), level=Level.BROKEN),
+    Fault("an infinite norm", lambda w: w["model.norm.weight"][:1].fill_(torch.inf), key="model.norm.weight",
+          level=Level.BROKEN),
+    Fault("a zeroed layer", _zero_layer, layer=1, level=Level.BROKEN),
+    Fault("a zeroed matrix", lambda w: w[in_layer(2, "mlp.down_proj")].zero_(), layer=2,
+          key=in_layer(2, "mlp.down_proj")),
+    Fault("two layers swapped", lambda w: swap_layers(w, 1, 2), layer=1),
+    Fault("a layer twice where another belongs", _repeat_layer, layer=2),
+    Fault("rolled query heads", _roll_heads("q_proj", 1, 24), layer=1, key=in_layer(1, "self_attn.q_proj")),
+    Fault("rolled key heads", _roll_heads("k_proj", 3, 24), layer=3, key=in_layer(3, "self_attn.k_proj")),
+    Fault("rolled rows", _roll_heads("v_proj", 2, 5), layer=2, key=in_layer(2, "self_attn.v_proj")),
+    Fault("a layer of another model", _stranger_layer, layer=2),
+    Fault("weights that sum to 3", _three_times, layer=0),
+    Fault("a head of another tokenizer", _head_of_another_tokenizer, key="lm_head.weight"),
+    Fault("a truncated embedding", _truncate_embedding, key="model.embed_tokens.weight", level=Level.BROKEN),
+    Fault("fewer rows than tokens", _cut_both_ends, lambda c: c.update(vocab_size=700),
+          key="model.embed_tokens.weight", level=Level.BROKEN),
+    Fault("another theta", config=lambda c: c.update(rope_parameters={"rope_theta": 5e5, "rope_type": "default"}),
+          key="rope_theta"),
+    Fault("another eps", config=lambda c: c.update(rms_norm_eps=1e-5), key="norm eps"),
+    Fault("another activation", config=lambda c: c.update(hidden_act="gelu"), key="activation"),
+    Fault("fewer heads in config.json", config=lambda c: c.update(num_attention_heads=8), layer=0,
+          key=in_layer(0, "self_attn.q_proj"), level=Level.BROKEN),
+    Fault("no eos", config=lambda c: c.pop("eos_token_id"), folder=_without_eos, key="eos_token_id"),
+    Fault("an eos of another model", folder=_eos_of_another_model, key="eos_token_id"),
+    Fault("a lost tensor", lambda w: w.pop(in_layer(2, "mlp.up_proj")), layer=2, key=in_layer(2, "mlp.up_proj"),
+          level=Level.BROKEN),
+    Fault("a tensor of another shape", _shape, layer=3, key=in_layer(3, "mlp.gate_proj"), level=Level.BROKEN),
+    Fault("a lost head", lambda w: w.pop("lm_head.weight"), key="lm_head.weight", level=Level.BROKEN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_planted_fault_is_found_and_named(fault: Fault, tmp_path: Path) -> None:
+    folder = changed(REV, tmp_path / "faulty", fault.weights, fault.config)
+    fault.folder(folder)
+    report = check(folder, [BASE])
+    named = [found for found in report.findings if found.level >= Level.SUSPICIOUS]
+    assert report.verdict == fault.level, report
+    assert (fault.layer, fault.key) in [(found.layer, found.key or "") for found in named] or (
+        not fault.key and fault.layer in [found.layer for found in named]
+    ), named
+
+
+def test_what_was_done_to_a_matrix_is_said(tmp_path: Path) -> None:
+    heads = changed(REV, tmp_path / "heads", _roll_heads("q_proj", 1, 24))
+    rows = changed(REV, tmp_path / "rows", _roll_heads("q_proj", 1, 5))
+    swapped = changed(REV, tmp_path / "swapped", lambda weights: swap_layers(weights, 1, 2))
+    told = [[found.message for found in check(folder, [BASE]).findings] for folder in (heads, rows, swapped)]
+    assert told[0] == [
+        "layer 1: self_attn.q_proj.weight is that of base's layer 1 with its heads permuted (by 24 rows)."
+    ]
+    assert told[1] == ["layer 1: self_attn.q_proj.weight is that of base's layer 1 with its rows permuted (by 5 rows)."]
+    assert told[2][0] == "layer 1 is base's layer 2, where 1 belongs."
+
+
+@pytest.mark.parametrize("model", [BASE, REV, SORT, KJV], ids=lambda path: path.name)
+def test_originals_are_healthy_beside_their_base(model: Path) -> None:
+    assert check(model, [BASE]).verdict is Level.HEALTHY
+    assert check(model).verdict is Level.HEALTHY
+
+
+SOUND = [
+    f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
+    f"models: [{{model: {BASE}}}, {{model: {REV}}}]\nmerge_method: slerp\nbase_model: {BASE}\nparameters: {{t: 0.5}}\n",
+    *(
+        f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: {method}\nbase_model: {BASE}\n"
+        "parameters: {weight: 0.5, density: 0.5}\n"
+        for method in ("ties", "dare_ties", "dare_linear")
+    ),
+    f"models: [{{model: {REV}}}, {{model: {REV}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
+]
+
+
+@pytest.mark.parametrize("recipe", SOUND, ids=lambda text: text.split("merge_method: ")[1].split()[0])
+def test_sound_merges_are_healthy_with_and_without_their_recipe(recipe: str, tmp_path: Path) -> None:
+    lamina.merge(recipe, tmp_path / "out")
+    assert check(tmp_path / "out").verdict is Level.HEALTHY
+    for carried in ("lamina.yml", "mergekit_config.yml"):
+        (tmp_path / "out" / carried).unlink(missing_ok=True)
+    assert check(tmp_path / "out", [REV, SORT, BASE]).verdict is Level.HEALTHY
+
+
+def test_a_stack_needs_training_and_names_its_seam(tmp_path: Path) -> None:
+    lamina.merge(f"stack: [{{model: {BASE}, layers: [0-2, 1-3]}}]\n", tmp_path / "deep")
+    report = check(tmp_path / "deep")
+    assert report.verdict is Level.NEEDS_TRAINING
+    assert [(found.code, found.layer) for found in report.findings] == [("seam", 3)]
+
+
+def test_layers_laid_as_llama_pro_lays_them_are_healthy(tmp_path: Path) -> None:
+    recipe = f"""
+slices:
+  - sources: [{{model: {BASE}, layer_range: [0, 2]}}]
+  - sources:
+      - model: {BASE}
+        layer_range: [1, 2]
+        parameters:
+          scale:
+            - {{filter: o_proj, value: 0.0}}
+            - {{filter: down_proj, value: 0.0}}
+            - {{value: 1.0}}
+  - sources: [{{model: {BASE}, layer_range: [2, 4]}}]
+merge_method: passthrough
+"""
+    lamina.merge(recipe, tmp_path / "pro")
+    assert check(tmp_path / "pro").verdict is Level.HEALTHY
+    (tmp_path / "pro" / "mergekit_config.yml").unlink()
+    assert check(tmp_path / "pro", [BASE]).verdict is Level.HEALTHY
+
+
+def test_a_folder_that_is_not_what_its_recipe_makes_is_broken(tmp_path: Path) -> None:
+    """An off-by-one stack passes for a stack; its recipe tells it."""
+    lamina.merge(f"stack: [{{model: {BASE}, layers: [0-1, 2-3]}}]\n", tmp_path / "right")
+    wrong = changed(tmp_path / "right", tmp_path / "wrong", lambda weights: swap_layers(weights, 2, 3))
+    report = check(wrong)
+    assert report.verdict is Level.BROKEN
+    assert [found.layer for found in report.findings if found.code == "not-as-planned"] == [2, 3]
+    assert "most like" in report.findings[0].message
+
+
+def test_a_blend_with_other_weights_than_its_recipe_gives_is_broken(tmp_path: Path) -> None:
+    lamina.merge(SOUND[0], tmp_path / "right")
+    other = SOUND[0].replace(f"model: {REV}", f"model: {REV}, parameters: {{weight: 0.6}}")
+    (tmp_path / "other.yml").write_text(other)
+    assert check(tmp_path / "right", recipe=tmp_path / "other.yml").verdict is Level.BROKEN
+
+
+def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) -> None:
+    lamina.merge(
+        f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
+        tmp_path / "out",
+    )
+    carried = next(tmp_path.glob("out/*.yml"))
+    carried.write_text(carried.read_text().replace(str(MODELS), "gone"))
+    report = check(tmp_path / "out")
+    identity = next(section for section in report.sections if section.name == "identity")
+    assert "--parents" in identity.not_run
+    assert check(tmp_path / "out", [REV, SORT]).verdict is Level.HEALTHY
