@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO
 
 import click
 
+from lamina.cli.console import show_what_can_be_shown
 from lamina.errors import LaminaError, Problem, did_you_mean
 from lamina.version import VERSION
 
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point. Exits with one of EXIT_CODES; with `--json`, what is wrong comes as data on stdout."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    show_what_can_be_shown()
     try:
         code = _run(arguments, as_json)
     except (BrokenPipeError, _ReaderGone):
