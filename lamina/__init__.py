@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lamina.recipe.load import Recipe, load_recipe
 
 __all__ = [
-    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "reproduce", "load_recipe", "merge_method", "check_method",
-    "Recipe", "Result", "Reproduction", "LaminaError", "RecipeError", "__version__",
+    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "reproduce", "load_recipe", "merge_method",
+    "check_method", "Recipe", "Result", "Reproduction", "LaminaError", "RecipeError", "__version__",
 ]  # fmt: skip
 
 

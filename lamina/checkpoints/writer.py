@@ -282,6 +282,8 @@ class CheckpointWriter:
             self._lock.remove_folder()
         except WriteFailed as error:
             raise WriteFailed(f"{self._out} is complete, but what it grew in could not be removed: {error}") from error
+        finally:
+            self._lock.release()
 
 
 @dataclass

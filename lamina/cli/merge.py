@@ -11,6 +11,7 @@ import click
 
 from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
+from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
@@ -112,7 +113,11 @@ def merge_and_tell(
     """Merge, showing the plan's table where asked for, notices (unless shown before), progress, a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
 
+    digest = ""
+
     def on_plan(plan: Plan) -> None:
+        nonlocal digest
+        digest = plan.digest
         if verbose and not quiet:
             click.echo("\n".join([*table(plan), ""]))
         if notices and not quiet:
@@ -132,6 +137,8 @@ def merge_and_tell(
             **(options or api.Options()),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
+        if digest and made_by(out).get("plan") == digest:
+            raise KeyboardInterrupt(f"stopped. {out} is complete; `lamina clean` removes what it grew in.") from stop
         now = "What was there is as it was" if out.exists() else "Nothing is visible at {out} yet"
         raise KeyboardInterrupt(
             f"stopped at {line.share:.0%}. {now.format(out=out)}; the same command goes on from here."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,5 +81,29 @@ def peak_memory() -> int:
         found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
         if found:
             return int(found[1]) * 1024
+    if sys.platform == "win32":
+        return _peak_on_windows()
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Counters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS, as psapi.h has it."""
+
+    _fields_ = (
+        ("cb", ctypes.c_uint32),
+        ("page_faults", ctypes.c_uint32),
+        ("peak_working_set", ctypes.c_size_t),
+        *((f"other_{number}", ctypes.c_size_t) for number in range(7)),
+    )
+
+
+def _peak_on_windows() -> int:
+    windows = getattr(ctypes, "windll")  # noqa: B009 (it is there on Windows alone)
+    counters = _Counters(cb=ctypes.sizeof(_Counters))
+    windows.kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    process = ctypes.c_void_p(windows.kernel32.GetCurrentProcess())
+    windows.psapi.GetProcessMemoryInfo(process, ctypes.byref(counters), counters.cb)
+    return int(counters.peak_working_set)

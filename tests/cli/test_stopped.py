@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.checkpoints import writer
+from lamina.checkpoints import files, writer
 
 from .conftest import Lamina
 
@@ -122,6 +122,21 @@ def test_clean_gives_back_an_output_that_had_been_moved_aside(lamina: Lamina, fo
     lamina("clean")
     assert (folder / "out" / "thesis.txt").read_text() == "years of work"
     assert not (folder / ".out.lamina").exists()
+
+
+def test_ctrl_c_while_it_tidies_up_says_that_the_output_is_complete(
+    lamina: Lamina, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_lock: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.FolderLock, "remove_folder", interrupted)
+        run = lamina("merge", "average.yml", "out")
+    assert run.code == 130
+    assert run.err.strip() == "stopped. out is complete; `lamina clean` removes what it grew in."
+    assert "removed" in lamina("clean").out
+    assert lamina("merge", "average.yml", "out").out.startswith("already there")
 
 
 def writer_layout() -> writer.Layout:

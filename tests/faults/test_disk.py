@@ -374,6 +374,24 @@ def test_where_locks_are_those_of_windows_a_second_writer_is_refused(
     assert content_of(place / "out") == world.expected["plain"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what is open is read from /proc")
+def test_nothing_that_is_renamed_is_open(world: World, place: Path) -> None:
+    """Windows would refuse."""
+    renamed: list[str] = []
+
+    def look(name: str, call: Call, arguments: tuple[Any, ...]) -> Any:
+        if name == "rename":
+            source = str(arguments[0])
+            renamed.append(source)
+            links = [Path(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]  # noqa: PTH208
+            assert not [link for link in links if link.is_symlink() and os.readlink(link).startswith(source)]  # noqa: PTH115
+        return call(*arguments)
+
+    with interfering(look):
+        lamina.merge(world.folder / "plain.yml", place / "out")
+    assert renamed
+
+
 def test_a_fault_of_the_disk_in_the_journal_stops_the_merge(world: World, place: Path) -> None:
     def err(name: str, call: Call, arguments: tuple[Any, ...]) -> Any:
         if name == "write" and len(arguments[1]) and b'"digest"' in bytes(arguments[1]):
