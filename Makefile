@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs architectures bench memory conformance skills fuzz clean
+.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make architectures   move the layers of every class of transformers (15 minutes): docs/architectures.md"
+	@echo "make faults  kill merges at every step and KILLS=200 times at random, and let ERRORS=100 calls fail"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
 	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
 	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
@@ -57,6 +58,11 @@ RECIPES ?= 520
 SEED ?= 0
 conformance: $(VENV)/.dev
 	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
+
+KILLS  ?= 200
+ERRORS ?= 100
+faults: $(VENV)/.dev
+	LAMINA_KILLS=$(KILLS) LAMINA_ERRORS=$(ERRORS) $(BIN)/python -m pytest -s tests/faults
 
 MINUTES ?= 60
 fuzz: $(VENV)/.fuzz

@@ -17,16 +17,27 @@ from typing import TYPE_CHECKING, Any
 from lamina.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from lamina.api import Result, as_slices, check_method, explain, load_model, merge, plan, tensors
+    from lamina.api import (
+        Reproduction,
+        Result,
+        as_slices,
+        check_method,
+        explain,
+        load_model,
+        merge,
+        plan,
+        reproduce,
+        tensors,
+    )
     from lamina.errors import LaminaError, RecipeError
     from lamina.merge_methods import merge_method
     from lamina.recipe.load import Recipe, load_recipe
     from lamina.upscaling import upscale, upscale_recipe
 
 __all__ = [
-    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "load_recipe", "upscale", "upscale_recipe",
-    "merge_method", "check_method",
-    "Recipe", "Result", "LaminaError", "RecipeError", "__version__",
+    "plan", "merge", "tensors", "load_model", "explain", "as_slices", "reproduce", "load_recipe", "upscale",
+    "upscale_recipe", "merge_method", "check_method", "Recipe", "Result", "Reproduction", "LaminaError", "RecipeError",
+    "__version__",
 ]  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice
+from lamina.kernels.numpy_kernels import scratch_in_use
 from lamina.merge_methods import method_called
-from lamina.tensor_spec import blocks_of
+from lamina.tensor_spec import F64, DType, block_rows, blocks_of
 
 CACHE_LINE = 64  # every buffer starts at one
 
@@ -100,7 +101,13 @@ def _takes_columns(expr: Expr) -> bool:
 
 
 def blocks(expr: Expr) -> list[tuple[int, int]]:
-    """The blocks in which the result is made, as [start, end) in elements."""
+    """The blocks in which the result is made, as [start, end) in elements.
+
+    Where nothing is measured rows do not matter, and every block but the last has 2^20 elements: a run of eight
+    of them begins and ends with a piece of 4 MiB in every dtype, so that pieces can be digested on their own.
+    """
+    if not any(merges(expr)):
+        return block_rows((expr.spec.count,))
     return blocks_of(expr.spec, whole_rows=keeps_rows(expr))
 
 
@@ -110,9 +117,27 @@ def peak_bytes(expr: Expr) -> int:
     return block_bytes(expr) + sum(states)
 
 
+def scratch_bytes(expr: Expr) -> int:
+    """Bytes of the kernels' scratch that making it touches; a copy is only looked at, element by element."""
+    if is_copy(expr):
+        return scratch_in_use(_longest(expr), wide=False) // 4
+    return scratch_in_use(_longest(expr), wide=any(part is F64 for part in _dtypes(expr)))
+
+
+def _dtypes(expr: Expr) -> Iterator[DType]:
+    yield expr.spec.dtype
+    for part in parts(expr):
+        yield from _dtypes(part)
+
+
+def _longest(expr: Expr) -> int:
+    """Elements of the largest block."""
+    return max((end - start for start, end in blocks(expr)), default=0)
+
+
 def block_bytes(expr: Expr) -> int:
     """Bytes of one block of every node in the expression."""
-    longest = max((end - start for start, end in blocks(expr)), default=0)
+    longest = _longest(expr)
 
     def held(node: Expr, count: int) -> int:
         below = 0

@@ -18,6 +18,12 @@ from lamina.tensor_spec import BF16, F16, F32, F64, DType, Kind
 TILE = 1 << 17  # elements worked on at once: 1 MB of fp64, which the cache holds
 SCRATCH_BYTES = 4 * 8 * TILE  # sum, term, base, bits
 
+
+def scratch_in_use(elements: int, *, wide: bool) -> int:
+    """Bytes of the scratch that work on blocks of so many elements ever touches: the rest takes no memory."""
+    return 4 * (8 if wide else 4) * min(elements, TILE)
+
+
 FloatArray = Block
 Doubles = NDArray[np.float64]
 

@@ -159,7 +159,7 @@ class MergeMethod:
         """The most that measures and one tile hold while a tensor is made."""
         arguments = _arguments(values)
         states = [measure.state(facts, arguments) for measure in self.measures.values()]
-        tile = tile_elements(facts.row, self.scope == "row") * (8 if facts.wide else 4)
+        tile = min(facts.count, tile_elements(facts.row, self.scope == "row")) * (8 if facts.wide else 4)
         return sum(states) + tile * (TEMPORARIES + TEMPORARIES_PER_MODEL * facts.models)
 
 
