@@ -64,7 +64,7 @@ _SIZES_BY_VALUE: Mapping[int, tuple[str, ...]] = {
         "num_expert_group",
         "depth", "global_attn_every_n_layers", "no_rope_layer_interval",
         "o_groups", "num_query_groups", "n_groups", "zero_expert_num", "heads_per_ngram", "index_topk_blocks",
-        "hc_mult", "hc_count", "hc_sinkhorn_iters", "altup_num_inputs", "mamba_ngroups",
+        "n_layers_per_attn_res_block", "hc_mult", "hc_count", "hc_sinkhorn_iters", "altup_num_inputs", "mamba_ngroups",
     ),
     1: (
         "first_k_dense_replace", "num_dense_layers", "topk_group", "n_shared_experts", "num_shared_experts",
