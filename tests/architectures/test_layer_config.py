@@ -53,6 +53,11 @@ def test_a_depth_that_is_said_twice_is_written_twice() -> None:
     assert result == {"num_blocks": 6, "num_hidden_layers": 6}
 
 
+def test_the_cache_of_a_decoder_without_its_encoder_is_as_long_as_it() -> None:
+    assert restacked({"decoder_layers": 4, "encoder_layers": 5}, DOUBLED)["encoder_layers"] == 6
+    assert restacked({"decoder_layers": 4, "encoder_layers": 9}, DOUBLED)["encoder_layers"] == 9
+
+
 # What has one value a layer
 
 
@@ -134,6 +139,13 @@ def test_a_rule_reads_its_number_from_the_config() -> None:
 def test_kinds_by_a_rule_that_is_not_known_stand_in_the_way_of_moved_layers_alone() -> None:
     assert "layers of flint differ in it by a rule" in problems({"model_type": "flint"})[0]
     assert problems({"model_type": "flint"}, [0, 1, 2, 3]) == []
+
+
+def test_a_last_layer_that_the_class_takes_for_one_kind_is_of_that_kind() -> None:
+    s, f = "sliding_attention", "full_attention"
+    config = {"model_type": "gemma4_text", "layer_types": [s, f, s, f], "hidden_size_per_layer_input": 0}
+    assert restacked(config, [0, 1, 2, 2, 3])["layer_types"] == [s, f, s, s, f]
+    assert "takes its last layer for full_attention" in problems(config, [0, 1, 2, 3, 0])[0]
 
 
 def test_dense_layers_that_still_come_first_are_counted_again() -> None:
@@ -229,7 +241,7 @@ def test_a_first_layer_unlike_the_others_stays_the_first() -> None:
     for layers, right in (([0, 1, 2, 2, 3], True), ([0, 0, 1], False), ([1, 2, 3], False)):
         found = restacked_config(model, [[Origin(model, layer)] for layer in layers])[1]
         assert (found == []) is right, layers
-    assert "its first layer has other tensors" in found[0]
+    assert "layer 0 and the others differ in pre_norm" in found[0]
 
 
 def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move() -> None:
@@ -239,7 +251,7 @@ def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move()
 
 def test_a_layer_in_the_middle_that_is_unlike_the_others_may_not_move() -> None:
     model = decoder({}, odd={1: "extra"})
-    assert "layers 1 have other tensors" in restacked_config(model, [[Origin(model, 1)]])[1][0]
+    assert "layer 1 and the others differ in extra" in restacked_config(model, [[Origin(model, 1)]])[1][0]
 
 
 def test_an_unknown_list_as_long_as_the_model_stands_in_the_way_and_the_letter_names_the_flag() -> None:
