@@ -38,7 +38,7 @@ SCALARS = (
     "first_k_dense_replace", "num_dense_layers", "decoder_sparse_step", "mlp_only_layers", "moe_layer_start_index",
     "moe_layer_end_index", "moe_layer_interval", "interleave_moe_layer_step", "expert_layer_period",
     "expert_layer_offset", "attn_layer_period", "attn_layer_offset", "num_kv_shared_layers",
-    "hidden_size_per_layer_input", "n_layers_per_attn_res_block", "num_mem_blocks", "scale_depth",
+    "n_layers_per_attn_res_block", "num_mem_blocks", "scale_depth",
 )  # fmt: skip
 
 

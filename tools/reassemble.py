@@ -35,6 +35,10 @@ def reassembled(model: nn.Module, order: Sequence[int]) -> Any:
         if _describes_the_stack(config, moved.config):
             _reorder_config(config, depth, order)
     _reorder_packed(moved, depth, order)
+    each: Any
+    for each in outside:
+        if hasattr(each, "layers_are_rescaled"):  # RWKV divides weights by place at its first call, once
+            each.layers_are_rescaled = False
     return moved
 
 

@@ -365,9 +365,6 @@ FACTS: Sequence[Fact] = (
     _linear_attention(),
     _by_position("scale_attn_by_inverse_layer_idx", (False, None), "each layer divides by its own number"),
     _by_position("n_layers_per_attn_res_block", (None,), "layers are grouped by number, with tensors for each group"),
-    _by_position(
-        "hidden_size_per_layer_input", (0, None), "one tensor holds columns for all layers, which do not move with them"
-    ),
     own_index(("diffllama", "beam"), "compute with their own number: moved, they are other functions"),
     own_index(("zamba", "zamba2"), "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip

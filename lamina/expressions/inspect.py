@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lamina.expressions.nodes import Cast, Expr, Merge, Read
+from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice
 from lamina.merge_methods import method_called
 from lamina.tensor_spec import blocks_of
 
@@ -17,8 +17,10 @@ def parts(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Read():
             return ()
-        case Cast():
+        case Cast() | Slice():
             return (expr.source,)
+        case Concat():
+            return expr.inputs
         case Merge():
             return expr.inputs if expr.base is None else (expr.base, *expr.inputs)
 
@@ -45,8 +47,9 @@ def shares(expr: Expr, factor: float = 1.0, of_delta: bool = False) -> Iterator[
     match expr:
         case Read():
             yield Share(expr, factor, of_delta)
-        case Cast():
-            yield from shares(expr.source, factor, of_delta)
+        case Cast() | Slice() | Concat():
+            for part in parts(expr):
+                yield from shares(part, factor, of_delta)
         case Merge():
             if expr.base is not None:
                 yield from shares(expr.base, factor, of_delta)
@@ -89,7 +92,11 @@ def merges(expr: Expr) -> Iterator[Merge]:
 
 def keeps_rows(expr: Expr) -> bool:
     """True when a block may not split a row, however long it is."""
-    return any(method_called(node.method).scope == "row" for node in merges(expr))
+    return _takes_columns(expr) or any(method_called(node.method).scope == "row" for node in merges(expr))
+
+
+def _takes_columns(expr: Expr) -> bool:
+    return (isinstance(expr, Slice | Concat) and expr.axis == -1) or any(map(_takes_columns, parts(expr)))
 
 
 def blocks(expr: Expr) -> list[tuple[int, int]]:
@@ -107,10 +114,15 @@ def block_bytes(expr: Expr) -> int:
     """Bytes of one block of every node in the expression."""
     longest = max((end - start for start, end in blocks(expr)), default=0)
 
-    def held(node: Expr) -> int:
-        return longest * node.spec.dtype.bits // 8 + CACHE_LINE + sum(map(held, parts(node)))
+    def held(node: Expr, count: int) -> int:
+        below = 0
+        for part in parts(node):
+            of_columns = isinstance(node, Slice | Concat) and node.axis == -1  # as many rows, and more or fewer columns
+            rows = count // max(1, node.spec.shape[-1]) if of_columns else 0
+            below += held(part, rows * part.spec.shape[-1] if of_columns else count)
+        return count * node.spec.dtype.bits // 8 + CACHE_LINE + below
 
-    return held(expr)
+    return held(expr, longest)
 
 
 def described(expr: Expr, names: Mapping[str, str]) -> object:
@@ -121,6 +133,10 @@ def described(expr: Expr, names: Mapping[str, str]) -> object:
             return ["read", names[expr.model], expr.name, spec]
         case Cast():
             return ["cast", described(expr.source, names), spec]
+        case Slice():
+            return ["slice", described(expr.source, names), expr.axis, expr.start, expr.stop]
+        case Concat():
+            return ["concat", [described(part, names) for part in expr.inputs], expr.axis]
         case Merge():
             base = None if expr.base is None else described(expr.base, names)
             inputs = [described(source, names) for source in expr.inputs]

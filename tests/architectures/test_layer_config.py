@@ -143,7 +143,7 @@ def test_kinds_by_a_rule_that_is_not_known_stand_in_the_way_of_moved_layers_alon
 
 def test_a_last_layer_that_the_class_takes_for_one_kind_is_of_that_kind() -> None:
     s, f = "sliding_attention", "full_attention"
-    config = {"model_type": "gemma4_text", "layer_types": [s, f, s, f], "hidden_size_per_layer_input": 0}
+    config = {"model_type": "gemma4_text", "layer_types": [s, f, s, f]}
     assert restacked(config, [0, 1, 2, 2, 3])["layer_types"] == [s, f, s, s, f]
     assert "takes its last layer for full_attention" in problems(config, [0, 1, 2, 3, 0])[0]
 
@@ -222,7 +222,6 @@ def test_next_token_layers_are_forgotten_when_layers_move() -> None:
     ("config", "words"),
     [
         ({"scale_attn_by_inverse_layer_idx": True}, "divides by its own number"),
-        ({"hidden_size_per_layer_input": 4}, "one tensor holds columns for all layers"),
         ({"n_layers_per_attn_res_block": 2}, "grouped by number"),
         ({"model_type": "diffllama"}, "compute with their own number"),
         ({"model_type": "zamba2"}, "share blocks"),
@@ -284,7 +283,6 @@ configs = st.fixed_dictionaries(
         "mlp_only_layers": st.lists(st.integers(0, 3), max_size=3),
         "full_attn_idxs": st.lists(st.integers(0, 3), max_size=3, unique=True).map(sorted),
         "num_kv_shared_layers": st.integers(0, 3),
-        "hidden_size_per_layer_input": st.integers(0, 1),
         "per_layer_config": st.dictionaries(st.sampled_from("0123"), st.just({"skip": []}), max_size=2),
         "model_type": st.sampled_from(["gemma2", "llama", "flint", "zamba", "qwen3_moe", "jamba", "exaone_moe"]),
         "sliding_window_pattern": st.integers(1, 3),
