@@ -35,6 +35,10 @@ def reassembled(model: nn.Module, order: Sequence[int]) -> Any:
         if _describes_the_stack(config, moved.config):
             _reorder_config(config, depth, order)
     _reorder_packed(moved, depth, order)
+    each: Any
+    for each in outside:
+        if hasattr(each, "layers_are_rescaled"):  # RWKV divides weights by place at its first call, once
+            each.layers_are_rescaled = False
     return moved
 
 
@@ -100,13 +104,13 @@ def _places(stack: nn.ModuleList) -> dict[tuple[str, str], tuple[int, int]]:
             for attribute, value in vars(module).items():
                 if type(value) is int:
                     seen.setdefault((path, attribute), {})[index] = value
-    return {where: line for where, values in seen.items() if (line := _line(values)) is not None}
+    return {where: line for where, values in seen.items() if (line := _line(where[1], values)) is not None}
 
 
-def _line(values: Mapping[int, int]) -> tuple[int, int] | None:
+def _line(name: str, values: Mapping[int, int]) -> tuple[int, int] | None:
     (first, start), *others = values.items()
-    if not others:
-        return (1, 0) if start == first and first > 0 else None
+    if not others:  # one layer of its kind: any number may happen to be its index
+        return (1, 0) if start == first and ("layer" in name or "idx" in name) else None
     index, value = others[0]
     slope, rest = divmod(value - start, index - first)
     line = (slope, start - slope * first)
@@ -146,8 +150,9 @@ def _reorder_config(config: Any, depth: int, order: Sequence[int]) -> None:
         config.__class__ = type(type(config).__name__, (type(config),), computed)
 
 
+# The last two because transformers counts the caches of a decoder by its encoder's layers.
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers",
-               "num_blocks")  # fmt: skip
+               "num_blocks", "encoder_layers", "num_encoder_layers")  # fmt: skip
 INDEX_LISTS = ("cross_attention_layers", "full_attn_idxs", "attn_layer_indices", "mlp_only_layers", "moe_layers",
                "ple_layer_ids", "local_layer_ids", "hybrid_layer_ids")  # fmt: skip
 

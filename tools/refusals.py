@@ -25,13 +25,12 @@ def needless(source: Source, order: Sequence[int], letter: str) -> str | None:
     if isinstance(reference, str):
         return None
     state, expected = reference.state_dict(), logits(reference, source.prompt)
-    kind = type(source.model.config)
     whole, unmoved = range(source.depth), logits(source.model, source.prompt)
-    if not _computes(kind, _reordered(source, whole, {}), source.model.state_dict(), source.prompt, unmoved):
+    if not _computes(source, _reordered(source, whole, {}), source.model.state_dict(), source.prompt, unmoved):
         raise Difference(f"refused ({letter}), and the class cannot be made again from its own config")
     for settings in _settings(source, order, letter):
         config = _reordered(source, order, settings)
-        if _computes(kind, config, state, source.prompt, expected):
+        if _computes(source, config, state, source.prompt, expected):
             return f"with {settings or 'its lists reordered'} the class computes what the moved layers compute."
     return None
 
@@ -70,10 +69,14 @@ def _reordered(source: Source, order: Sequence[int], settings: Mapping[str, int]
 
 
 def _computes(
-    kind: Any, config: dict[str, Any], state: Mapping[str, torch.Tensor], prompt: torch.Tensor, expected: torch.Tensor
+    source: Source,
+    config: dict[str, Any],
+    state: Mapping[str, torch.Tensor],
+    prompt: torch.Tensor,
+    expected: torch.Tensor,
 ) -> bool:
     try:
-        model = from_config(kind.from_dict(config)).eval()
+        model = from_config(type(source.model), type(source.model.config).from_dict(config)).eval()
         model.load_state_dict(state)
         return torch.equal(logits(model, prompt), expected)
     except Exception:  # a config that the class does not take, or that has other tensors, is none of those looked for

@@ -6,12 +6,14 @@ class's peculiarities by type (`OVERRIDES`). No parameter stays at zero or one, 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+import transformers
+from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 HIDDEN, HEAD, HEADS, WINDOW, VOCABULARY, DEPTH, TOWER_DEPTH = 64, 16, 4, 8, 128, 6, 3
@@ -64,7 +66,7 @@ _SIZES_BY_VALUE: Mapping[int, tuple[str, ...]] = {
         "num_expert_group",
         "depth", "global_attn_every_n_layers", "no_rope_layer_interval",
         "o_groups", "num_query_groups", "n_groups", "zero_expert_num", "heads_per_ngram", "index_topk_blocks",
-        "hc_mult", "hc_count", "hc_sinkhorn_iters", "altup_num_inputs", "mamba_ngroups",
+        "n_layers_per_attn_res_block", "hc_mult", "hc_count", "hc_sinkhorn_iters", "altup_num_inputs", "mamba_ngroups",
     ),
     1: (
         "first_k_dense_replace", "num_dense_layers", "topk_group", "n_shared_experts", "num_shared_experts",
@@ -154,6 +156,8 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "ministral": {"head_dim": HEAD, "layer_types": _MIXED},
     "mistral": {"sliding_window": WINDOW, "head_dim": HEAD},
     "mllama": {"text_config": {"cross_attention_layers": [1, 4]}},
+    "musicgen": {"decoder": {"num_codebooks": 1, "audio_channels": 1}},
+    "musicgen_melody": {"decoder": {"num_codebooks": 1, "audio_channels": 1}},
     "nemotron": {"num_key_value_heads": 2},
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention", "moe"]
@@ -162,7 +166,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "qwen3": _WINDOWED,
     "qwen2_moe": {**_WINDOWED, "decoder_sparse_step": 2},
     "qwen3_moe": {"mlp_only_layers": [0, 3]},
-    "reformer": {"is_decoder": True, "axial_pos_embds": False},
+    "reformer": {"is_decoder": True, "axial_pos_embds": False, "hash_seed": 0},
     "xlm": {"causal": True},
     "xmod": {"is_decoder": True, "default_language": "en_XX"},
     "qwen4_exp": {"text_config": _INDEXER},
@@ -199,15 +203,25 @@ def tiny_config(model_type: str) -> Any:
 def tiny_model(model_type: str) -> Any:
     """A tiny random model in fp32, ready to run on the CPU."""
     torch.manual_seed(0)
-    model = from_config(tiny_config(model_type))
+    model = from_config(causal_class(model_type), tiny_config(model_type))
     randomise(model)
     return model.eval()
 
 
-def from_config(config: Any) -> Any:
-    """A new model of a config, in fp32 and with the attention whose sums are written out."""
-    auto: Any = AutoModelForCausalLM
-    return auto.from_config(config, attn_implementation="eager", dtype=torch.float32)
+def causal_class(model_type: str) -> Any:
+    """The class that AutoModelForCausalLM makes of this type."""
+    names: Mapping[str, str] = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return getattr(transformers, names[model_type])
+
+
+def from_config(kind: Any, config: Any) -> Any:
+    """A new model of a class, in fp32 and with the attention whose sums are written out.
+
+    A class that is one part of a composite model takes that part's config.
+    """
+    parts = (config, *vars(config).values())
+    part = next(each for each in parts if isinstance(each, kind.config_class))
+    return kind._from_config(copy.deepcopy(part), attn_implementation="eager", dtype=torch.float32)
 
 
 def randomise(model: torch.nn.Module) -> None:

@@ -81,12 +81,13 @@ def restacked_config(
         text[depth_key] = len(origins)
     if depth_key in DEPTH_TWINS and DEPTH_TWINS[depth_key] in text:
         text[DEPTH_TWINS[depth_key]] = len(origins)
-    if depth_key == "decoder_layers" and type(text.get("encoder_layers")) is int and not _has_encoder(donor):
-        # Where there is no encoder, its number of layers is what the class makes its cache for.
-        text["encoder_layers"] = max(text["encoder_layers"], len(origins))
     facts = [*FACTS, *(value_list(each) for each in assume_per_layer if isinstance(text.get(each), list))]
     problems = [problem for fact in facts if (problem := _carry(fact, donor, text, origins))]
     if not is_unmoved(donor, origins):
+        twin = depth_key.replace("decoder", "encoder")
+        if twin != depth_key and type(text.get(twin)) is int and not _has_encoder(donor):
+            # Where there is no encoder, its number of layers is what the class makes its cache for.
+            text[twin] = max(text[twin], len(origins))
         problems += _unknown_lists(donor, {fact.name for fact in facts})
         problems += _odd_layers(facts, origins)
         forget_next_token_layers(text)
