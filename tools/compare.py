@@ -19,6 +19,10 @@ import lamina
 CACHE_TOLERANCE = 1e-4
 
 
+class NoReference(Exception):
+    """The modules of a class cannot be moved in memory, so that nothing is there to hold a merge against."""
+
+
 class Difference(Exception):
     """Two things that had to be equal are not."""
 
@@ -105,12 +109,12 @@ def check_self_merge(source: Source, out: Path) -> str:
 def check_move(source: Source, order: Sequence[int], out: Path) -> str:
     """Merge the layers in this order and hold them against the moved modules. Returns what could not be compared.
 
-    Raises LaminaError where Lamina refuses, Difference where anything is unequal.
+    Raises LaminaError where Lamina refuses, Difference where anything is unequal, NoReference where nothing can tell.
     """
     reference = reference_of(source, order)
     merge(source, order, out)
     if isinstance(reference, str):
-        raise Difference(f"merged, and there is no reference: {reference}")
+        raise NoReference(f"merged, and there is no reference: {reference}")
     merged = load(out, type(source.model))
     found, expected = logits(merged, source.prompt), logits(reference, source.prompt)
     check_state(merged, reference, "against the moved modules")  # after both have run: RWKV scales what it holds

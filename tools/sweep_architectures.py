@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 import transformers
-from compare import Difference, Source, check_move, check_self_merge, open_source, told
+from compare import Difference, NoReference, Source, check_move, check_self_merge, open_source, told
 from refusals import needless
 from shrink import causal_types, tiny_model
 
@@ -34,7 +34,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"
 TIME_LIMIT = 300  # seconds for one type
 PROCESSES = 2
 
-WORKS, REFUSED, NEEDLESS, WRONG = "works", "refused", "refused without need", "WRONG"
+WORKS, REFUSED, NEEDLESS, WRONG, UNPROVEN = "works", "refused", "refused without need", "WRONG", "not proven"
 
 
 def up_scaled(depth: int) -> list[int]:
@@ -111,6 +111,8 @@ def _tried(source: Source, order: Sequence[int], check: Callable[[], str]) -> Ou
             letter = letter.replace(f"`{source.folder}`", "the model").replace(f"{source.folder}: ", "")
             way = needless(source, order, letter)
             return Outcome(NEEDLESS, f"{letter} But {way}") if way else Outcome(REFUSED, letter)
+    except NoReference as error:
+        return Outcome(UNPROVEN, str(error))
     except Difference as error:
         return Outcome(WRONG, str(error))
     except Exception as error:  # of Lamina or of the class: a merge that does not load is wrong
@@ -177,7 +179,7 @@ def summary(rows: Sequence[Row]) -> str:
     lines = [f"{len(rows)} types: {len(made)} made small, {len(rows) - len(made)} not."]
     for name in MAPS:
         counts = Counter(row.maps[name].verdict for row in made)
-        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (WORKS, REFUSED, NEEDLESS, WRONG))
+        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (WORKS, REFUSED, NEEDLESS, UNPROVEN, WRONG))
         lines.append(f"{name}: {told}.")
     return "\n".join(lines)
 
@@ -211,6 +213,7 @@ Of each class a tiny random model with all its kinds of layers is saved, and its
   and with another one that speaks of layers, set to every value up to the new depth. With none of them the class builds
   the moved layers and computes their logits.
 - **refused without need**: there is such a config.
+- **not proven**: merged, and the class's modules cannot be moved in memory to compare with.
 - **WRONG**: merged, and anything above is not so.
 
 | type | up-scaled | shuffled | remarks |
