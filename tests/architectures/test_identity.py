@@ -48,10 +48,11 @@ def sums_in_one_order() -> Iterator[None]:
 
 def grown(model_type: str, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits of a tiny model, and of the same with two new layers."""
-    tiny_model(model_type).save_pretrained(folder / "own")
+    model = tiny_model(model_type)
+    model.save_pretrained(folder / "own")
     lamina.upscale(folder / "own", folder / "grown", method="llama-pro", add=2, workers=1)
     prompt = torch.randint(4, 100, (1, PROMPT), generator=torch.Generator().manual_seed(0))
-    own, more = (load(folder / name) for name in ("own", "grown"))
+    own, more = (load(folder / name, type(model)) for name in ("own", "grown"))
     assert sum(p.numel() for p in more.parameters()) > sum(p.numel() for p in own.parameters())
     return logits(own, prompt), logits(more, prompt)
 
