@@ -216,7 +216,7 @@ def test_the_float64_of_a_recipe_reaches_the_method() -> None:
     ("body", "said"),
     [
         ("return tile.inputs[0][:-1]", r"returns float32 \[\d+\] where the tile's arrays are float32 \[\d+\]"),
-        ("return tile.inputs[0].astype(float)", r"returns float64 \[\d+\] where the tile's arrays are float32"),
+        ("return tile.inputs[0].astype('float16')", r"returns float16 \[\d+\] where the tile's arrays are float32"),
         ("return 3", "returns int, and a merge method returns a numpy array"),
         ("return tile.inputs[0] / 0", "gives NaN or infinity, although every input is finite"),
         ("tile.inputs[0][0] = 1", r"changes what it was given; make new arrays"),
@@ -237,7 +237,7 @@ def test_what_a_streamed_method_does_wrong_is_told_with_line_and_tensor(body: st
     ("body", "said"),
     [
         ("return tensors.inputs[0][:-1]", r"returns float32 \[.*\] where the tensors are float32 \["),
-        ("return tensors.inputs[0].double()", r"returns float64 \[.*\] where the tensors are float32 \["),
+        ("return tensors.inputs[0].double()", r"returns float16 \[.*\] where the tensors are float32 \["),
         ("return tensors.inputs[0].numpy()", "returns ndarray, and a merge method returns a tensor"),
         ("return tensors.inputs[0] / 0", "gives NaN or infinity, although every input is finite"),
         ("return tensors.inputs[0].add_(1)", r"changes the tensors that it was given; make new ones"),
