@@ -237,7 +237,7 @@ def test_what_a_streamed_method_does_wrong_is_told_with_line_and_tensor(body: st
     ("body", "said"),
     [
         ("return tensors.inputs[0][:-1]", r"returns float32 \[.*\] where the tensors are float32 \["),
-        ("return tensors.inputs[0].double()", r"returns float16 \[.*\] where the tensors are float32 \["),
+        ("return tensors.inputs[0].double()", r"returns float64 \[.*\] where the tensors are float32 \["),
         ("return tensors.inputs[0].numpy()", "returns ndarray, and a merge method returns a tensor"),
         ("return tensors.inputs[0] / 0", "gives NaN or infinity, although every input is finite"),
         ("return tensors.inputs[0].add_(1)", r"changes the tensors that it was given; make new ones"),
