@@ -33,7 +33,7 @@ demo-smollm2: $(VENV)/.dev
 	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
