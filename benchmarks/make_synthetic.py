@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.checkpoints.journal import Finished
 from lamina.checkpoints.layout import lay_out
 from lamina.checkpoints.writer import CheckpointWriter
 from lamina.errors import OutputError
@@ -103,9 +104,9 @@ def make_models(shape: LlamaShape, folders: Sequence[Path], *, seed: int, thread
             for _ in pool.map(put_block, *zip(*blocks, strict=True)):
                 pass  # asking for the result is what raises a block's error
         for writer in writers:
-            for name, content in side_files(shape).items():
-                writer.put_file(name, content)
-            writer.publish()
+            for name in specs:
+                writer.finish(Finished(name, digest=""))
+            writer.publish(side_files(shape))
 
 
 def tensor_specs(shape: LlamaShape) -> dict[str, TensorSpec]:
@@ -113,7 +114,9 @@ def tensor_specs(shape: LlamaShape) -> dict[str, TensorSpec]:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocabulary, shape.hidden)}
     for layer in range(shape.layers):
         shapes |= {f"model.layers.{layer}.{name}": own for name, own in layer_shapes(shape).items()}
-    shapes |= {"model.norm.weight": (shape.hidden,), "lm_head.weight": (shape.vocabulary, shape.hidden)}
+    shapes |= {"model.norm.weight": (shape.hidden,)}
+    if not shape.tied:
+        shapes |= {"lm_head.weight": (shape.vocabulary, shape.hidden)}
     return {name: TensorSpec(own, BF16) for name, own in shapes.items()}
 
 

@@ -131,9 +131,8 @@ def _stacked(parents: Sequence[str], borders: Sequence[int]) -> Candidate:
         {"sources": [{"model": str(MODELS / parent), "layer_range": list(layers)}]}
         for parent, layers in zip(parents, ranges, strict=True)
     ]
-    told = ", ".join(
-        f"layers {span(start, end - 1)} of {name}" for name, (start, end) in zip(parents, ranges, strict=True)
-    )
+    layers = [f"layer{'s' * (end - start > 1)} {span(start, end - 1)}" for start, end in ranges]
+    told = ", ".join(f"{each} of {name}" for each, name in zip(layers, parents, strict=True))
     return Candidate(told, {"slices": slices, "merge_method": "passthrough"})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -90,6 +92,8 @@ def guarded(folder: Path, *, reads_elsewhere: bool = False) -> Iterator[None]:
 
 
 def new_folder() -> Path:
-    """A folder for the files of this process, in memory where the system has that."""
+    """A folder for the files of this process, in memory where the system has that; gone when the process ends."""
     shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="lamina-fuzz-", dir=shared if os.access(shared, os.W_OK) else None)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="lamina-fuzz-", dir=shared if os.access(shared, os.W_OK) else None)).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -29,7 +29,7 @@ from fuzz.world import (
 from lamina.api import forecast
 from lamina.checkpoints.checkpoint import FetchProgress, each_header, open_checkpoint
 from lamina.checkpoints.entries import Entry
-from lamina.checkpoints.formats import format_of
+from lamina.checkpoints.formats import read_tensors
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import MADE_BY, damage
 from lamina.errors import CheckpointError, LaminaError
@@ -74,10 +74,7 @@ def _tensors(name: str, raw: bytes) -> dict[str, Entry]:
         assert 0 <= offset <= offset + len(buffer) <= len(raw), "a tensor outside its file"
         buffer[:] = raw[offset : offset + len(buffer)]
 
-    try:
-        found = format_of(name)(lambda offset, length: raw[offset : offset + length], len(raw), True)
-    except ValueError as error:
-        raise CheckpointError(f"{name}: {error}") from error
+    found = read_tensors(name, name, lambda offset, length: raw[offset : offset + length], len(raw), here=True)
     for entry in found.values():
         size = min(entry.spec.nbytes, MOST_READ)
         for first in (0, entry.spec.nbytes - size):
@@ -165,6 +162,24 @@ def _recipe_seeds() -> Iterator[bytes]:
     yield AVERAGE.encode()
     for path in sorted(EXAMPLES.rglob("*.yml")):
         yield path.read_bytes()
+
+
+OWN_CODE = "from fuzz.guard import Escape\nraise Escape('the code of a recipe that came with a model was run')\n"
+
+
+def _carried(raw: bytes) -> None:
+    """A recipe in a model's folder, beside code that it may name and that must not be run unasked."""
+    folder = world() / "carried"
+    folder.mkdir(exist_ok=True)
+    (folder / "own.py").write_text(OWN_CODE)
+    (folder / "lamina.yml").write_bytes(raw)
+    lamina.plan(folder, offline=True, cache_dir=world() / "cache")
+
+
+def _carried_seeds() -> Iterator[bytes]:
+    for method in ("linear", "own.py:mean", "./own.py:mean", "../carried/own.py:mean"):
+        models = "models: [{model: ../a}, {model: ../b}]\nparameters: {weight: 1}\n"
+        yield f"{models}merge_method: {method}\n".encode()
 
 
 def _reference(raw: bytes) -> None:
@@ -283,6 +298,7 @@ TARGETS = {
         Target("archive", _archive_seeds, partial(_tensors, "model.pt")),
         Target("index", _index_seeds, _index),
         Target("recipe", _recipe_seeds, _plan, may_read_elsewhere=True),
+        Target("carried", _carried_seeds, _carried, may_read_elsewhere=True),
         Target("reference", _reference_seeds, _reference, may_read_elsewhere=True),
         Target("config", _config_seeds, _config),
         Target("tokenizer", _tokenizer_seeds, _tokenizer),

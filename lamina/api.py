@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,13 +10,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import xxhash
+
 from lamina.checkpoints.checkpoint import Checkpoint, FetchProgress
 from lamina.checkpoints.files import free_bytes
 from lamina.checkpoints.hub_client import HubOptions
+from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
+from lamina.checkpoints.staging import clear, occupants, restore, staging_of
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
 from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
 from lamina.execute.memory import memory_bound, peak_memory, predicted_memory, workers_that_fit
+from lamina.execute.provenance import own_files, record, what_is_read
+from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef, parse_model_ref
@@ -31,12 +36,14 @@ from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
 from lamina.recipe.slices import as_yaml
-from lamina.version import VERSION
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a merge did. `seconds` of wall time; `peak_memory` of the whole process, in bytes."""
+    """What a merge did. `seconds` of wall time; `peak_memory` of the whole process, in bytes.
+
+    `resumed` is the number of bytes of tensors that an earlier run of the same merge had left.
+    """
 
     out: Path
     plan: Plan
@@ -45,6 +52,7 @@ class Result:
     peak_memory: int
     already_there: bool = False
     non_finite: tuple[str, ...] = ()
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ def merge(
     force: bool = False,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
     fetching: FetchProgress = lambda _file, _nbytes: None,
+    resuming: Callable[[int, int], None] = lambda _kept, _discarded: None,
     progress: Progress = lambda _name, _nbytes: None,
     **options: Unpack[Options],
 ) -> Result:
@@ -119,7 +128,9 @@ def merge(
     torch) and `shard_size` the files, in bytes. The bytes of the tensors depend
     on neither, nor on `workers` (default: the machine's cores). What the same plan made before is left as it
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
-    What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`.
+    What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`. A run that was
+    stopped or died is gone on with: `resuming` is called with the bytes of the tensors that it left whole, and of
+    those that are of no use for this merge.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
     started, out = time.monotonic(), Path(out)
@@ -129,28 +140,30 @@ def merge(
     memory = memory_bound(found, memory)
     workers_that_fit(found, workers, memory)
     try:
+        if not out.is_symlink():
+            restore(out)
         check_output(out, _disk_needed(found, layout), planned.precious, beside=planned.to_fetch)
         already_there = not force and _is_there(out, found)
         if not already_there:
             on_plan(found)
         for name, checkpoint in checkpoints.items():
             checkpoint.fetch(found.reads_of(name), fetching)
-        provenance = _provenance(found, checkpoints)
+        inputs = what_is_read(found, {name: each.sample(found.reads_of(name)) for name, each in checkpoints.items()})
         if already_there:
-            _check_unchanged(out, provenance)
+            _check_unchanged(out, inputs)
+            clear(staging_of(out))
             return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
-        with CheckpointWriter(layout, out) as sink:
-            report = run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
-            for file in found.files:
-                sink.put_file(file.name, file.content)
-            sizes = {shard.file_name: shard.size for shard in layout.shards}
-            sizes |= {file.name: len(file.content) for file in found.files if not file.about_the_merge}
-            sink.put_file(MADE_BY, json.dumps({**provenance, "files": sizes}, indent=2).encode() + b"\n")
-            sink.publish()
+        with CheckpointWriter(layout, out, plan=found.digest, inputs=planned.input_states, anew=force) as sink:
+            resumed = sum(layout.places[name].nbytes for name in sink.done())
+            resuming(resumed, sink.discarded)
+            run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
+            made = record(found, layout, inputs, _recorded(options), sink.finished, sink.input_digests)
+            sink.publish({**{file.name: file.content for file in found.files}, MADE_BY: made})
+            non_finite = sorted(name for name, each in sink.finished.items() if not each.finite)
     finally:
         planned.close()
     return Result(
-        out, found, layout, time.monotonic() - started, peak_memory(), non_finite=tuple(sorted(report.non_finite))
+        out, found, layout, time.monotonic() - started, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
     )
 
 
@@ -190,6 +203,68 @@ def forecast(
         already_there,
         refusal,
     )
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What of a published folder differs from its record, or from what its recipe makes; nothing, if all is well."""
+
+    out: Path
+    digests_only: bool
+    differing: tuple[str, ...]
+    tensors: int
+    nbytes: int
+    seconds: float
+
+
+def reproduce(
+    out: str | Path,
+    *,
+    digests_only: bool = False,
+    recipe: RecipeLike | None = None,
+    workers: int | None = None,
+    memory: int | None = None,
+    on_start: Callable[[int], None] = lambda _nbytes: None,
+    progress: Progress = lambda _name, _nbytes: None,
+    **options: Unpack[Options],
+) -> Reproduction:
+    """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
+
+    `recipe` is by default the copy that the folder holds; seed and other options are those of its record.
+    `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
+    """
+    started, out = time.monotonic(), Path(out)
+    known = checked_record(made_by(out), str(out / MADE_BY))
+    nbytes = sum(size for name, size in known.files.items() if name not in known.file_digests)
+    on_start(nbytes if digests_only else 2 * nbytes)
+    differing = differing_in_place(out, known, progress)
+    if not digests_only:
+        asked = Options(**{"seed": known.seed, **known.options, **options})  # type: ignore[typeddict-item]
+        planned = _planned(out if recipe is None else recipe, asked)
+        differing += _made_again(planned, known, workers, memory, progress)
+    took = time.monotonic() - started
+    return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
+
+
+def _made_again(
+    planned: _Planned, known: Record, workers: int | None, memory: int | None, progress: Progress
+) -> list[str]:
+    """What differs between a record and what its merge makes now."""
+    sink = Digests()
+    try:
+        for name, checkpoint in planned.checkpoints.items():
+            checkpoint.fetch(planned.plan.reads_of(name))
+        memory = memory_bound(planned.plan, memory)
+        run(planned.plan, planned.checkpoints, sink, workers=workers, memory=memory, progress=progress)
+    finally:
+        planned.close()
+    files = {file.name: xxhash.xxh3_128_hexdigest(file.content) for file in own_files(planned.plan.files)}
+    found = [f"{told} when it is made again" for told in differing_digests(sink.made, known)]
+    return found + [
+        f"{name}: another content when it is made again"
+        for name in sorted({*files, *known.file_digests})
+        if files.get(name) != known.file_digests.get(name)
+    ]
 
 
 def tensors(
@@ -271,6 +346,14 @@ class _Planned:
         file = Path(self.recipe.file)
         return [*([file] if file.exists() else []), *(each.folder for each in self.checkpoints.values())]
 
+    def input_states(self) -> dict[str, FileState]:
+        """What every file that the plan reads is like now. Raises InputChanged where one is gone."""
+        return {
+            f"{source.name}/{file}": state
+            for source in self.plan.inputs
+            for file, state in self.checkpoints[source.name].states(self.plan.reads_of(source.name)).items()
+        }
+
     @property
     def to_fetch(self) -> list[tuple[Path, int]]:
         """What is still to be fetched from the Hub: the folder that gets it, and how many bytes."""
@@ -344,39 +427,26 @@ def _disk_needed(found: Plan, layout: Layout) -> int:
     return layout.size + sum(len(file.content) for file in found.files)
 
 
-def _provenance(found: Plan, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Any]:
-    """What made a folder, for its `lamina.json`: no path of this machine, the same wherever it is made."""
-    models = [
-        {
-            "model": source.name.rstrip("/").rpartition("/")[2],
-            "headers": source.fingerprint,
-            "sample": checkpoints[source.name].sample(found.reads_of(source.name)),
-        }
-        for source in found.inputs
-    ]
-    commits = {source.name: source.commit for source in found.inputs if source.commit}
-    return {
-        "lamina": VERSION,
-        "plan": found.digest,
-        "method": found.method,
-        "seed": found.seed,
-        "inputs": models,
-        **({"commits": commits} if commits else {}),
-    }
+def _recorded(options: Options) -> dict[str, Any]:
+    """What of the options is needed to make the same folder again: what is no default, and not in the recipe."""
+    defaults = {"border": "normal", "unlike_models": False, "copy_tokenizer": True}
+    return {name: options[name] for name, default in defaults.items() if options.get(name, default) != default}  # type: ignore[literal-required]
 
 
 def _is_there(out: Path, found: Plan) -> bool:
     """True when the same plan made `out` before. Raises OutputError for what is not absent, empty or that."""
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or not occupants(out):
         return False
     if made_by(out).get("plan") != found.digest:
         raise _refused(out, "exists and was not made by this recipe")
     return True
 
 
-def _check_unchanged(out: Path, provenance: Mapping[str, Any]) -> None:
+def _check_unchanged(out: Path, inputs: Sequence[Mapping[str, Any]]) -> None:
     """Raises OutputError where `out` is not whole, or other models went into it."""
-    if made_by(out).get("inputs") != provenance["inputs"]:
+    then = made_by(out).get("inputs")
+    known = [{**each, "tensors": None} for each in then if isinstance(each, dict)] if isinstance(then, list) else []
+    if known != [{**each, "tensors": None} for each in inputs]:
         raise _refused(out, "was made by this recipe, and since then a model of it has changed")
     if damaged := damage(out):
         raise _refused(out, f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import lamina
 import lamina.merge_methods
 from lamina.cli.main import cli
 from lamina.errors import LaminaError
@@ -62,6 +64,15 @@ def test_the_tests_of_the_page_pass(desk: Path, monkeypatch: pytest.MonkeyPatch)
     tests = [value for name, value in content.items() if name.startswith("test_") and callable(value)]
     assert len(tests) == 1
     tests[0]()
+
+
+@pytest.mark.parametrize("name", ["mine.py:magmax", "mean_norm.py:mean_norm", "spectral.py:low_rank"])
+def test_the_example_that_is_shown_of_a_method_runs(desk: Path, name: str) -> None:
+    shown = CliRunner().invoke(cli, ["methods", name, "--json"])
+    [told] = json.loads(shown.output)
+    (desk / "example.yml").write_text(told["example"])
+    lamina.merge("example.yml", "example")
+    assert (desk / "example" / "model.safetensors").exists()
 
 
 def test_the_page_names_everything_that_is_public() -> None:

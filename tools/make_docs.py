@@ -26,8 +26,12 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.reproduce import REPRODUCTION_FIELDS
+from lamina.cli.upscale import UPSCALE_FIELDS
+from lamina.execute.provenance import RECORD_FIELDS
 from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
+from lamina.planners.training import TRAINING_FIELDS
 from lamina.plans.origin import EXPLAIN_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +49,17 @@ dtype: bfloat16
 
 def pages() -> dict[str, str]:
     """Each generated page by its file name."""
-    return {"methods.md": methods_page(), "commands.md": commands_page(), "plan.svg": plan_picture()}
+    return {
+        "methods.md": methods_page(),
+        "commands.md": commands_page(),
+        "provenance.md": provenance_page(),
+        "plan.svg": plan_picture(),
+    }
 
 
 def methods_page() -> str:
-    parts = ["# Merge methods\n", "What `lamina methods NAME` prints.\n"]
+    more = "[own-method.md](own-method.md) tells of methods of your own."
+    parts = ["# Merge methods\n", f"What `lamina methods NAME` prints. {more}\n"]
     parts += [f"## {method.name}\n\n```\n{explained(method)}\n```\n" for method in METHODS.values()]
     return "\n".join(parts)
 
@@ -68,11 +78,50 @@ def commands_page() -> str:
     return "\n".join(parts)
 
 
-FILES_INTRO = (
-    "Only `lamina merge` (and `lamina demo`, which merges) writes. While it works, everything is in `.OUT.lamina/`\n"
-    "beside OUT; one rename publishes it. An interrupted merge removes that folder, and a killed one leaves it to the\n"
-    "next run of the same command. Models of the Hub are fetched into its cache (--cache-dir) before."
-)
+def provenance_page() -> str:
+    return PROVENANCE.format(fields=_table(("key", "holds"), _keys(RECORD_FIELDS)))
+
+
+PROVENANCE = f"""\
+# Provenance
+
+Every merge writes `{MADE_BY}` into its folder: what the folder was made of, and a digest of every tensor that was read
+or written, taken while the bytes went by. It holds no path of a machine and no time, so that the same merge writes the
+same record anywhere, after an interruption too.
+
+{{fields}}
+A tensor's digest is xxh3-128 over the xxh3-128 of its pieces of 4 MiB, as 32 hex digits; a tensor without elements has
+no pieces. In Python:
+
+```python
+def digest(data):
+    pieces = (data[first : first + (4 << 20)] for first in range(0, len(data), 4 << 20))
+    return xxhash.xxh3_128_hexdigest(b"".join(xxhash.xxh3_128_digest(piece) for piece in pieces))
+```
+
+These digests tell of accidents, not of malice: xxh3 is no cryptographic hash.
+
+## Checking
+
+`lamina reproduce OUT --digests-only` reads the folder once and compares. `lamina reproduce OUT` also makes the merge
+again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside
+it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3.
+
+## The model card
+
+`README.md` has, in its head, `base_model` (the parents that are on the Hub), `base_model_relation: merge`, the license
+where the parents agree (else each one's, and a notice in the plan), `pipeline_tag` and `tags`; below it the method, the
+parents as the recipe names them, with their revisions, and the recipe without any place of a machine. The recipe's own
+file beside it is kept byte for byte; the commits that were read stand in `lamina.json`.
+"""
+
+FILES_INTRO = """\
+Only `lamina merge` writes, and `lamina upscale` and `lamina demo`, which merge. While it works, everything is in
+`.OUT.lamina/` beside OUT, with a journal of the tensors that are on the disk for good; one rename publishes it. A
+merge that was stopped or killed leaves that folder: the same command goes on from it, and `lamina clean` removes
+it. Where nothing can be put beside OUT, or OUT has to stay (a mount point, the working directory), the folder is
+`OUT/.lamina/`, and config.json is moved out of it last. Models of the Hub are fetched into its cache (--cache-dir)
+before."""
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
     f"`{INDEX_NAME}`, where they are larger than --shard-size",
@@ -83,7 +132,10 @@ FILES_WRITTEN = {
     "of its own",
     "`OUT/README.md`": "the model card",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
-    f"`OUT/{MADE_BY}`": "what made the folder: the plan's digest, fingerprints of the inputs, sizes of the files",
+    "`OUT.yml`": "of `lamina upscale`: the recipe that it stands for, beside OUT; `lamina merge` makes the same of it",
+    "`OUT/training.md`, `OUT/training.json`": "of `lamina upscale`: which layers to train, ready for PyTorch, PEFT, "
+    "Axolotl and LLaMA-Factory",
+    f"`OUT/{MADE_BY}`": "what made the folder, with a digest of every tensor: docs/provenance.md",
 }
 
 MERGEKIT_INTRO = "All are accepted by `lamina merge`, in their `--no-` forms too, so that a command line can be kept."
@@ -115,7 +167,10 @@ JSON_INTRO = (
 JSON_FIELDS = {
     "lamina plan --json": FORECAST_FIELDS,
     "lamina merge --json": RESULT_FIELDS,
+    "lamina upscale --json": UPSCALE_FIELDS,
+    "training.json": TRAINING_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
+    "lamina reproduce --json": REPRODUCTION_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
 }

@@ -38,7 +38,7 @@ SCALARS = (
     "first_k_dense_replace", "num_dense_layers", "decoder_sparse_step", "mlp_only_layers", "moe_layer_start_index",
     "moe_layer_end_index", "moe_layer_interval", "interleave_moe_layer_step", "expert_layer_period",
     "expert_layer_offset", "attn_layer_period", "attn_layer_offset", "num_kv_shared_layers",
-    "hidden_size_per_layer_input", "n_layers_per_attn_res_block", "num_mem_blocks", "scale_depth",
+    "n_layers_per_attn_res_block", "num_mem_blocks", "scale_depth",
 )  # fmt: skip
 
 
@@ -76,6 +76,8 @@ def _records() -> Iterator[tuple[str, dict[str, Any]]]:
         record: dict[str, Any] = {"tied": bool(getattr(config, "tie_word_embeddings", False))}
         record |= {"head": _head(model_class)}
         record |= {"rules": rules} if rules else {}
+        last = {key: kind for key in LISTS if (kind := _last(type(text), key)) is not None}
+        record |= {"last": last} if last else {}
         named[config.model_type] = record | ({"defaults": defaults} if defaults else {})
         named.setdefault(text.model_type, named[config.model_type])
     return iter(named.items())
@@ -92,6 +94,23 @@ def _written(rule: Rule) -> dict[str, Any]:
     """A rule without what it leaves at its default."""
     defaults = {field.name: field.default for field in fields(Rule)}
     return {name: value for name, value in asdict(rule).items() if value != defaults[name]}
+
+
+def _last(config_class: Any, key: str) -> Any:
+    """The kind that a class makes of its last layer, whatever its list says there; None where it takes the list."""
+    depth_key = config_class.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    try:
+        usual = config_class(**{depth_key: 12}).to_dict().get(key)
+        if not isinstance(usual, list) or len(usual) != 12:
+            return None
+        for kind in dict.fromkeys(usual):
+            given = [*usual[:-1], kind]
+            found = config_class(**{depth_key: 12, key: given}).to_dict()[key]
+            if found[-1] != kind and found[:-1] == given[:-1]:
+                return found[-1]
+    except Exception:  # a class that takes no such depth or list
+        return None
+    return None
 
 
 def _fitting(config_class: Any, key: str) -> tuple[Rule | None, ...]:

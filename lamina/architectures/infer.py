@@ -18,6 +18,7 @@ from lamina.architectures.quirks import (
     DEPTH_LISTS,
     HEAD_NAMES,
     NEXT_TOKEN_KEYS,
+    PACKED,
     TEXT_CONFIGS,
     USUAL_HEAD_NAME,
 )
@@ -26,7 +27,7 @@ from lamina.architectures.roles import Role, end_role_of
 _NUMBERED = re.compile(r"^(.*?)\.(\d+)\.(.+)$")
 _TOWER = re.compile(r"vision|visual|audio|speech|image|img|(^|\.)vit\b|multi_?modal|mm_|projector|connector")
 _NEXT_TOKEN = re.compile(r"(^|\.)(mtp\w*|nextn\w*)\.")
-_BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b|project_in|mapping_in|per_layer_model_projection|_init$")
+_BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b|project_in|mapping_in|_init$")
 # The matrix of a head among what belongs to it: `cls.predictions.decoder.weight`, not its `transform.dense.weight`.
 _HEAD_MATRIX = re.compile(
     r"(^|\.)(lm_head|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
@@ -40,7 +41,8 @@ class Architecture:
 
     `layers[i]` has the suffixes of layer i. `head` is the name of the output head, whether or not the
     checkpoint holds it: a `tied` model uses its embedding there. `next_token` are tensors that predict further tokens
-    from the last layer of this very stack. A class that is not `can_be_tied` needs a head of its own.
+    from the last layer of this very stack. `packed` tensors among those before hold something of every layer, side by
+    side on an axis (0: rows, -1: columns). A class that is not `can_be_tied` needs a head of its own.
     """
 
     prefix: str
@@ -52,6 +54,7 @@ class Architecture:
     tied: bool
     depth_key: tuple[str, ...]
     next_token: tuple[str, ...] = ()
+    packed: tuple[tuple[str, int], ...] = ()
     can_be_tied: bool = True
 
     @property
@@ -99,6 +102,9 @@ def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Archi
         tied=head is None or is_tied_by_config(config),
         depth_key=depth_key,
         next_token=next_token,
+        packed=tuple(
+            (name, axis) for name in before for word, axis in PACKED.items() if name.endswith(f"{word}.weight")
+        ),
         can_be_tied=head is None or _can_be_tied(config),
     )
 
@@ -198,7 +204,7 @@ def _is_head(name: str, embedding: str) -> bool:
 
 def _comes_before(name: str, embedding: str) -> bool:
     """True for what feeds the layers: embeddings, what is done to them, and the towers of other senses."""
-    if name == embedding or _TOWER.search(name):
+    if name == embedding or _TOWER.search(name) or "per_layer" in name:
         return True
     role = end_role_of(name)
     if role in (Role.HEAD, Role.FINAL_NORM):

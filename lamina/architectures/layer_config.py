@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, nextafter, sqrt
@@ -84,6 +84,10 @@ def restacked_config(
     facts = [*FACTS, *(value_list(each) for each in assume_per_layer if isinstance(text.get(each), list))]
     problems = [problem for fact in facts if (problem := _carry(fact, donor, text, origins))]
     if not is_unmoved(donor, origins):
+        twin = depth_key.replace("decoder", "encoder")
+        if twin != depth_key and type(text.get(twin)) is int and not _has_encoder(donor):
+            # Where there is no encoder, its number of layers is what the class makes its cache for.
+            text[twin] = max(text[twin], len(origins))
         problems += _unknown_lists(donor, {fact.name for fact in facts})
         problems += _odd_layers(facts, origins)
         forget_next_token_layers(text)
@@ -95,6 +99,11 @@ def restacked_config(
 def has_layer_kinds(decoder: Decoder) -> bool:
     """True where config.json, or the model type, says that layers are of several kinds."""
     return any(len(set(map(repr, values))) > 1 for fact in FACTS if (values := decoder.values(fact)) is not None)
+
+
+def _has_encoder(donor: Decoder) -> bool:
+    architecture = donor.architecture
+    return any(".encoder." in f".{name}" for name in (*architecture.before, *architecture.after))
 
 
 def _carry(fact: Fact, donor: Decoder, text: dict[str, Any], origins: Origins) -> str | None:
@@ -170,36 +179,27 @@ def _unknown_lists(donor: Decoder, known: set[str]) -> list[str]:
 
 def _odd_layers(facts: Sequence[Fact], origins: Origins) -> list[str]:
     """Layers with other tensors than the rest where config.json does not say why: their class goes by position."""
-    odd = {
-        decoder: _odd(decoder, facts) for decoder in dict.fromkeys(each.decoder for layer in origins for each in layer)
-    }
+    odd = {decoder: _odd(decoder, facts) for decoder in dict.fromkeys(each.decoder for row in origins for each in row)}
     for index, layer in enumerate(origins):
         for origin in layer:
             places, depth = odd[origin.decoder], origin.decoder.architecture.depth
             was, now = origin.layer, index
-            which = f"layers {', '.join(map(str, sorted(places)))} have"
-            if places == {0}:  # only whether a layer is the first counts, and below whether it is the last
-                which, was, now = "its first layer has", was == 0, now == 0
-            elif places == {depth - 1}:
-                which, was, now = "its last layer has", was == depth - 1, now == len(origins) - 1
+            if set(places) == {0}:  # only whether a layer is the first counts, and below whether it is the last
+                was, now = was == 0, now == 0
+            elif set(places) == {depth - 1}:
+                was, now = was == depth - 1, now == len(origins) - 1
             if places and was != now:
+                which = f"layer{'s' if len(places) > 1 else ''} {', '.join(map(str, places))}"
+                names = listed(sorted(set().union(*places.values())))
                 return [
-                    f"`{origin.decoder.name}`: {which} other tensors than the rest by place, which config.json has no "
-                    f"words for ({_apart(origin.decoder, places)}). Layer {origin.layer} as output layer {index} "
-                    "would lose or lack some."
+                    f"`{origin.decoder.name}`: {which} and the others differ in {names}, and config.json does not say "
+                    f"why: by place, then. Layer {origin.layer} as output layer {index} would lose or lack some."
                 ]
     return []
 
 
-def _apart(decoder: Decoder, places: Set[int]) -> str:
-    """The tensors that layers at these places have and the others lack, or the other way round."""
-    layers = decoder.architecture.layers
-    other = next((layer for index, layer in enumerate(layers) if index not in places), ())
-    return listed(sorted(set(layers[min(places)]) ^ set(other)))
-
-
-def _odd(decoder: Decoder, facts: Sequence[Fact]) -> set[int]:
-    """Layers whose tensors differ from those of most layers of the same kind."""
+def _odd(decoder: Decoder, facts: Sequence[Fact]) -> dict[int, frozenset[str]]:
+    """Layers whose tensors are not those of most layers of the same kind, and in which they differ."""
     layers = decoder.architecture.layers
     known = [values for fact in facts if (values := decoder.values(fact)) is not None and not fact.of_layers]
     kinds = [repr([values[index] for values in known]) for index in range(len(layers))]
@@ -208,7 +208,7 @@ def _odd(decoder: Decoder, facts: Sequence[Fact]) -> set[int]:
         # Of two layers of a kind that differ, the later one is usual: it is a first layer that is made another way.
         sets = Counter(frozenset(layers[index]) for index in reversed(range(len(layers))) if kinds[index] == kind)
         usual[kind] = sets.most_common(1)[0][0]
-    return {index for index, kind in enumerate(kinds) if frozenset(layers[index]) != usual[kind]}
+    return {i: apart for i, kind in enumerate(kinds) if (apart := usual[kind] ^ frozenset(layers[i]))}
 
 
 def forget_next_token_layers(text: dict[str, Any]) -> None:

@@ -39,16 +39,23 @@ def value_list(key: str, *stale: str) -> Fact:
     """A list with one value a layer, or what the model type puts there. `stale` keys only say how it is made."""
 
     def read(config: Config, depth: int) -> Values | None:
-        written = config.get(key)
+        written, known = config.get(key), model_type(config)
         if isinstance(written, list) and written:
-            return list(written) if len(written) == depth else None
-        known = model_type(config)
+            if len(written) != depth:
+                return None
+            return [*written[:-1], known.last[key]] if known is not None and key in known.last else list(written)
         if (written is not None and written != []) or known is None or key not in known.rules:
             return None
         rule = known.rules[key]
         return [Unsaid(index, depth) for index in range(depth)] if rule is None else rule.values(config, depth)
 
     def write(config: dict[str, Any], values: Values) -> None:
+        known = model_type(config)
+        if known is not None and key in known.last and values[-1] != known.last[key]:
+            raise Unwritable(
+                f"{config['model_type']} takes its last layer for {known.last[key]} whatever `{key}` says, and here it "
+                f"would be {values[-1]}: end with a layer of that kind."
+            )
         config[key] = values
         for scalar in stale:  # would say the same of the old layers
             config.pop(scalar, None)
@@ -358,9 +365,6 @@ FACTS: Sequence[Fact] = (
     _linear_attention(),
     _by_position("scale_attn_by_inverse_layer_idx", (False, None), "each layer divides by its own number"),
     _by_position("n_layers_per_attn_res_block", (None,), "layers are grouped by number, with tensors for each group"),
-    _by_position(
-        "hidden_size_per_layer_input", (0, None), "one tensor holds columns for all layers, which do not move with them"
-    ),
     own_index(("diffllama", "beam"), "compute with their own number: moved, they are other functions"),
     own_index(("zamba", "zamba2"), "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip

@@ -56,13 +56,14 @@ class ModelType:
 
     `tied`: whether the embedding is the head. `head` is the class's name for it, None where it always has one of its
     own. `rules` say the values of lists with one a layer, None for a list that follows no rule of ours. `defaults` are
-    values of single keys.
+    values of single keys. `last` is the kind that a class makes of its last layer, whatever its list says of it.
     """
 
     tied: bool
     head: str | None
     rules: Mapping[str, Rule | None]
     defaults: Mapping[str, Any]
+    last: Mapping[str, Any]
 
 
 def model_type(config: Mapping[str, Any]) -> ModelType | None:
@@ -79,6 +80,7 @@ def _known() -> Mapping[str, ModelType]:
             record["head"],
             {key: None if rule is None else _rule(rule) for key, rule in record.get("rules", {}).items()},
             record.get("defaults", {}),
+            record.get("last", {}),
         )
         for name, record in content["model_types"].items()
     }

@@ -22,3 +22,6 @@ NEXT_TOKEN_KEYS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden
 # The head of a tied model is in no file; this is what files call it where their model's class calls it otherwise.
 HEAD_NAMES = {"gpt_neox": "embed_out.weight"}
 USUAL_HEAD_NAME = "lm_head.weight"
+
+# Tensors that hold something of every layer side by side (Gemma 3n and 4), and the axis on which they do.
+PACKED = {"embed_tokens_per_layer": -1, "per_layer_model_projection": 0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 import xxhash
 
 from lamina.checkpoints.entries import Entry
-from lamina.checkpoints.files import InputFile, names_in, read_all
+from lamina.checkpoints.files import InputFile, exists, names_in, read_all, state_of
 from lamina.checkpoints.formats import PICKLES, open_tensors
+from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.errors import CheckpointError, InputChanged
 from lamina.tensor_spec import TensorSpec
@@ -91,6 +93,7 @@ class Checkpoint:
         self.files = files
         self.specs: Mapping[str, TensorSpec] = {name: entry.spec for name, (_, entry) in entries.items()}
         self._entries = dict(entries)
+        self._found = {file: state_of(files.folder / file) for file in self._files() if exists(files.folder / file)}
         self._opened: dict[str, InputFile] = {}
         self._opening = Lock()
 
@@ -104,16 +107,9 @@ class Checkpoint:
 
     def fetch(self, names: Iterable[str], progress: FetchProgress = lambda _file, _nbytes: None) -> None:
         """Bring the files that hold these tensors here. Raises FetchFailed; the same call goes on."""
-        names = list(names)
-        self.files.fetch(self._homes(names), progress)
-        open_places = [name for name in names if self._entries[name][1].offset is None]
-        headers = self.files.headers(self._homes(open_places))
-        for name in open_places:
-            file, entry = self._entries[name]
-            found = headers[file].get(name)
-            if found is None or found.spec != entry.spec:
-                raise InputChanged(f"{self.files.label}/{file} does not hold `{name}` as when the merge was planned.")
-            self._entries[name] = file, found
+        homes = self._homes(names)
+        self.files.fetch(homes, progress)
+        self._find_places(homes)
 
     def read_into(self, name: str, first_byte: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a tensor from `first_byte` on."""
@@ -147,6 +143,28 @@ class Checkpoint:
             digest.update(buffer)
         return digest.hexdigest()
 
+    def states(self, names: Iterable[str]) -> dict[str, FileState]:
+        """What the files that hold these tensors are like now, to tell whether one has changed meanwhile.
+
+        Raises InputChanged where one is not there, or not what it was when its header was read.
+        """
+        found = {home: state_of(self.folder / home) for home in self._homes(names)}
+        for home, state in found.items():
+            if self._found.get(home, state) != state:
+                raise InputChanged(
+                    f"{self.folder / home} changed after its header was read; run the same command again."
+                )
+        return {home: (*state, self._header_digests[home]) for home, state in found.items()}
+
+    @cached_property
+    def _header_digests(self) -> Mapping[str, str]:
+        """Of each file, a digest of what its header places where."""
+        digests: dict[str, xxhash.xxh3_128] = {}
+        for name, (file, entry) in self._entries.items():
+            known = f"{name} {entry.spec} {entry.offset} {entry.strides}\n"
+            digests.setdefault(file, xxhash.xxh3_128()).update(known.encode())
+        return {file: digest.hexdigest() for file, digest in digests.items()}
+
     def close(self) -> None:
         for file in self._opened.values():
             file.close()
@@ -155,6 +173,21 @@ class Checkpoint:
     def _homes(self, names: Iterable[str]) -> list[str]:
         """The files that hold these tensors, each once."""
         return list(dict.fromkeys(self._entries[name][0] for name in names))
+
+    def _find_places(self, homes: Sequence[str]) -> None:
+        """Look up, in files that are here now, the places that their headers alone did not tell."""
+        opened = {file for file, entry in self._entries.values() if entry.offset is None and file in homes}
+        headers = self.files.headers(sorted(opened))
+        for name, (file, entry) in self._entries.items():
+            if file in opened:
+                found = headers[file].get(name)
+                if found is None or found.spec != entry.spec:
+                    raise InputChanged(f"{self.files.label}/{file} holds other tensors than when it was planned with.")
+                self._entries[name] = file, found
+
+    def _files(self) -> Iterable[str]:
+        """All files that hold tensors."""
+        return dict.fromkeys(file for file, _ in self._entries.values())
 
     def _file(self, name: str) -> InputFile:
         with self._opening:

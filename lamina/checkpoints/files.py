@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
+import io
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 
 from lamina.errors import CheckpointError, InputChanged, OutputError, WriteFailed
+
+# Where the system cannot read and write at an offset (Windows), a file is read or written by one thread at a time.
+_AT_OFFSETS = hasattr(os, "preadv") and hasattr(os, "pwrite")
 
 
 def exists(path: Path) -> bool:
@@ -20,20 +27,25 @@ def exists(path: Path) -> bool:
         return False
 
 
-def is_folder(path: Path) -> bool:
-    """True for a folder that is there; false also for a name that no folder can have."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
 def size_of(path: Path) -> int:
     """Size in bytes. Raises CheckpointError where the file is missing or cannot be read."""
     try:
         return path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def has_size(path: Path, size: int) -> bool:
+    """True for a file of `size` bytes."""
+    return exists(path) and size_of(path) == size
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder that is there; false also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_at(path: Path, offset: int, length: int) -> bytes:
@@ -62,13 +74,23 @@ def names_in(folder: Path) -> list[str]:
         raise CheckpointError(f"{folder}: {_reason(error)}") from error
 
 
+def state_of(path: Path) -> tuple[int, int, int]:
+    """What tells a file from the same file changed: size in bytes, mtime in ns, inode. Raises InputChanged."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputChanged(f"{path} was there when the merge was planned, and now: {_reason(error)}") from error
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 class InputFile:
     """A file open for reading at any offset, by any number of threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._turn = Lock()
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._file = _open(path, "rb")
         except OSError as error:
             raise InputChanged(f"{path} was there when the merge was planned, and now: {_reason(error)}") from error
 
@@ -77,52 +99,92 @@ class InputFile:
         filled = 0
         while filled < len(buffer):
             try:
-                count = os.preadv(self._descriptor, [buffer[filled:]], offset + filled)
+                count = self._read(buffer[filled:], offset + filled)
             except OSError as error:
                 raise InputChanged(f"{self.path}: reading byte {offset + filled} failed: {_reason(error)}") from error
             if count == 0:
                 raise InputChanged(f"{self.path} ends at byte {offset + filled}: it became shorter while it was read.")
             filled += count
 
+    def _read(self, buffer: memoryview, offset: int) -> int:
+        if _AT_OFFSETS:
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._turn:
+            self._file.seek(offset)
+            return self._file.readinto(buffer) or 0
+
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
 
 class OutputFile:
-    """A file of known size, written at any offset by any number of threads."""
+    """A file of known size, written at any offset by any number of threads; new, or `kept` as it is."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, *, kept: bool = False) -> None:
         self.path = path
+        self._turn = Lock()
         with writing(path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-            self._descriptor: int | None = os.open(path, flags, 0o666)
+            self._file = _open(path, "rb+" if kept else "wb")
             try:
-                _reserve(self._descriptor, size)
+                if not kept:
+                    _reserve(self._file.fileno(), size)
             except OSError:
                 self.abandon()
                 raise
 
     def write_at(self, data: memoryview, offset: int) -> None:
         written = 0
-        assert self._descriptor is not None, "the file is closed"
         with writing(self.path):
             while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], offset + written)
+                written += self._write(data[written:], offset + written)
+
+    def _write(self, data: memoryview, offset: int) -> int:
+        if _AT_OFFSETS:
+            return os.pwrite(self._file.fileno(), data, offset)
+        with self._turn:
+            self._file.seek(offset)
+            return self._file.write(data) or 0
+
+    def sync(self) -> None:
+        """Make all that is written so far durable."""
+        with writing(self.path):
+            _sync(self._file.fileno())
 
     def close(self) -> None:
         """Make the bytes durable, and let go of the file, whether or not that succeeds."""
-        assert self._descriptor is not None, "the file is closed"
         try:
-            with writing(self.path):
-                os.fsync(self._descriptor)
+            self.sync()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Let go of the file as it is. Once is enough; twice does no harm."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._file.close()
+
+
+class LogFile:
+    """A file that only grows, line by line; what was appended is on the disk when `append` returns."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Open, or make, a file and forget what lies beyond its first `size` bytes."""
+        self.path = path
+        with writing(path):
+            self._file = _open(path, "ab")
+            try:
+                os.ftruncate(self._file.fileno(), size)
+                _sync(self._file.fileno())
+            except OSError:
+                self.close()
+                raise
+
+    def append(self, data: bytes) -> None:
+        with writing(self.path):
+            while data:
+                data = data[os.write(self._file.fileno(), data) :]
+            _sync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class PartFile:
@@ -201,7 +263,9 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable. On Windows a rename is, and a folder cannot be opened."""
+    if os.name == "nt":
+        return
     with writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -218,9 +282,26 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be made: {_reason(error)}") from error
 
 
+def can_hold(folder: Path) -> bool:
+    """True where names can be made and removed in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def entries_of(folder: Path) -> Sequence[str]:
+    """All names in a folder, sorted; none where there is no such folder."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise OutputError(f"{folder}: {_reason(error)}") from error
+
+
 def move(source: Path, target: Path) -> None:
-    """Rename: the one step in which an output becomes visible."""
+    """Rename: the one step in which an output becomes visible. An empty folder at `target` is replaced."""
     with writing(target):
+        if os.name == "nt" and target.is_dir():
+            target.rmdir()
         source.rename(target)
 
 
@@ -230,22 +311,69 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of disk that the files in a folder and below it take."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = (Path(path) / name).stat()
+                total += found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
+    return total
+
+
 class FolderLock:
     """Held by the one process that may write into a staging folder; released by the system if it dies."""
 
     def __init__(self, path: Path, what_for: str) -> None:
-        import fcntl
+        """Make the folder, and lock the file `path` in it. Raises OutputError where another process holds it."""
+        self._path = path
+        while True:
+            make_folder(path.parent)
+            with writing(path), contextlib.suppress(FileNotFoundError):
+                try:
+                    self._file = _open(path, "ab")
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        path.parent.rmdir()  # made in vain
+                    raise
+                if not self._is_locked():
+                    raise OutputError(f"another process is writing {what_for} right now; wait for it or stop it.")
+                if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                    return
+                self._file.close()  # who held it has removed the folder just now
 
-        with writing(path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    def _is_locked(self) -> bool:
+        """True when the lock could be had; else the file is closed again."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            raise OutputError(f"another process is writing {what_for} right now; wait for it or stop it.") from error
+            locked = _locked(self._file.fileno())
+        except BaseException:
+            self._file.close()
+            raise
+        if not locked:
+            self._file.close()
+        return locked
+
+    def remove_folder(self) -> None:
+        """Delete the folder that the lock is in, the lock last, and release it."""
+        try:
+            for path in self._path.parent.iterdir():
+                if path != self._path:
+                    remove_folder(path) if path.is_dir() else remove_file(path)
+            if os.name == "nt":  # where an open file cannot be deleted
+                self.release()
+            remove_folder(self._path.parent)
+        finally:
+            self.release()
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
 
 def free_bytes(folder: Path) -> int:
@@ -272,6 +400,40 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = " Nothing is visible at the output; free some space and run the same command."
         raise WriteFailed(f"{path}: {_reason(error)}.{advice if error.errno == errno.ENOSPC else ''}") from error
+
+
+def _open(path: Path, mode: str) -> io.FileIO:
+    return io.FileIO(path, mode, opener=lambda name, flags: os.open(name, flags, 0o666))
+
+
+def _sync(descriptor: int) -> None:
+    """Put a file's bytes, and its size, on the disk itself."""
+    if sys.platform == "darwin":  # where fsync leaves them in the disk's own cache
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    elif hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock an open file; false where another process has it."""
+    try:
+        import fcntl
+    except ImportError:
+        windows = importlib.import_module("msvcrt")
+        try:
+            windows.locking(descriptor, windows.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _reserve(descriptor: int, size: int) -> None:

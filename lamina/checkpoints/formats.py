@@ -36,8 +36,12 @@ def open_tensors(path: Path) -> dict[str, Entry]:
 
     Raises CheckpointError, naming the file and the broken rule, for anything its format does not allow.
     """
-    size = size_of(path)
+    return read_tensors(path.name, str(path), partial(read_at, path), size_of(path), here=True)
+
+
+def read_tensors(name: str, label: str, read: ReadAt, size: int, *, here: bool) -> dict[str, Entry]:
+    """The same of a file that is read through `read`, here or elsewhere; letters call it `label`."""
     try:
-        return format_of(path.name)(partial(read_at, path), size, True)
+        return format_of(name)(read, size, here)
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{label}: {str(error).rstrip('.')}.") from error

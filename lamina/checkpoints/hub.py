@@ -30,7 +30,7 @@ from lamina.checkpoints.files import (
     share_file,
     size_of,
 )
-from lamina.checkpoints.formats import format_of, open_tensors
+from lamina.checkpoints.formats import open_tensors, read_tensors
 from lamina.checkpoints.hub_client import PAUSE, Blob, HubClient, HubOptions
 from lamina.errors import CheckpointError, FetchFailed
 from lamina.wording import in_bytes
@@ -132,10 +132,7 @@ class _HubFiles:
                 parts[offset] = self._hub.part(self.commit, name, offset, length)
             return parts.get(offset, b"")[:length]
 
-        try:
-            return format_of(name)(read, self._listing.files[name].size, False)
-        except ValueError as error:
-            raise CheckpointError(f"{self.label}/{name}: {error}") from error
+        return read_tensors(name, f"{self.label}/{name}", read, self._listing.files[name].size, here=False)
 
     def _bring(self, name: str, progress: FetchProgress, stop: Event) -> None:
         """Have a file in the snapshot."""
@@ -286,8 +283,9 @@ def _remember(hub: HubClient, listing: Listing) -> None:
         name: {first: part.decode("latin-1") for first, part in of_file.items()}  # a letter a byte: JSON has no bytes
         for name, of_file in listing.parts.items()
     }
+    known = json.dumps({"files": files, "parts": parts}, ensure_ascii=False)
     with suppress(OSError):  # what cannot be kept is asked for again
-        replace_file(hub.memory(listing.commit), json.dumps({"files": files, "parts": parts}).encode())
+        replace_file(hub.memory(listing.commit), known.encode())
 
 
 def _is_whole(part: PartFile, blob: Blob) -> bool:

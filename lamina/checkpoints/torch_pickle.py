@@ -1,33 +1,27 @@
 """`pytorch_model.bin` and `.pt`: a zip archive of one pickle, which describes the tensors, and their storages.
 
-The pickle is read as data (`pickle_machine.py`): no name in it is imported, nothing of it is run. The archive is
-read by its directory: its records are stored, not compressed, so that a tensor is a run of the file's bytes,
-or a view with strides. What is returned can be read without another check. This is the format that `torch.save`
-writes since version 1.6; older ones, TorchScript and compressed archives are refused by name.
+The pickle is read as data (`pickle_machine.py`): no name in it is imported, nothing of it is run. The archive's
+records are not compressed (`stored_zip.py`), so that a tensor is a run of the file's bytes, or a view with strides.
+What is returned can be read without another check. This is the format that `torch.save` writes since version 1.6;
+older ones, TorchScript and compressed archives are refused by name.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-import zipfile
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lamina.checkpoints.entries import Entry, ReadAt, strides_of
 from lamina.checkpoints.pickle_machine import Known, read_pickle
+from lamina.checkpoints.stored_zip import READ_AHEAD, StoredZip, Window, shown
 from lamina.tensor_spec import DTYPES, DType, TensorSpec
 from lamina.wording import listed
 
-MAX_DIRECTORY = 32_000_000  # bytes of the archive's directory; a tensor takes about 100
 MAX_PICKLE = 64_000_000  # bytes; a tensor takes about 150
-READ_AHEAD = 1 << 17  # bytes: directory and pickle of most files are there in a read each
 MAX_SIZE = 1 << 62
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of what follows it
 OLD_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled number that torch.save once began with
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put a state dict
-REWRITE = "load it with torch and save its state dict again: `torch.save(torch.load(path), path)`, or as safetensors"
 
 _NAMED_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "complex64": "C64",
@@ -69,190 +63,79 @@ def read_torch_pickle(read: ReadAt, size: int, here: bool) -> dict[str, Entry]:
     Where the file is not `here`, the places of the tensors stay open: each would take a request of its own.
     Raises ValueError with a sentence for a file that cannot be read, or not without running what it holds.
     """
-    archive = _Archive(read, size)
-    tensors = _state_dict(archive.pickled())
+    file = Window(read, size)
+    _check_kind(file)
+    archive = StoredZip(file)
+    folder = _folder_of(archive)
     entries = {}
-    for name, tensor in tensors.items():
+    for name, tensor in _state_dict(_pickled(archive, folder)).items():
+        record, width = f"{folder}data/{tensor.storage.key}", tensor.spec.dtype.bits // 8
         try:
-            archive.check(tensor)
+            _check_place(tensor, archive.sizes.get(record), size)
+            offset = archive.start(record) + tensor.first * width if here else None
         except ValueError as error:
-            raise ValueError(f"tensor {_quoted(name)} {error}") from error
-        offset = archive.start(tensor) if here else None
-        contiguous = _steps(tensor.spec.shape, tensor.strides) == _steps(
-            tensor.spec.shape, strides_of(tensor.spec.shape)
-        )
-        entries[name] = Entry(tensor.spec, offset, () if contiguous or not tensor.spec.count else tensor.strides)
+            raise ValueError(f"tensor {shown(name)}: {error}") from error
+        entries[name] = Entry(tensor.spec, offset, () if _is_contiguous(tensor) else tensor.strides)
     return entries
 
 
-def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
-    """The strides that say where an element is: those of axes with more than one."""
-    return [stride for length, stride in zip(shape, strides, strict=True) if length > 1]
+def _check_kind(file: Window) -> None:
+    """Raise ValueError for what is no archive."""
+    first = file.at(0, min(file.size, 512), ahead=READ_AHEAD)
+    if first.startswith(OLD_MAGIC) or first[257:262] == b"ustar":
+        raise ValueError(
+            "it is of the format that torch wrote before version 1.6. Load it with torch and save its state dict "
+            "again: `torch.save(torch.load(path), path)`, or as safetensors"
+        )
+    if not first.startswith(b"PK"):
+        raise ValueError(
+            f"its {file.size} bytes do not begin as a file of torch.save does. It is cut off, a bare pickle, or a Git "
+            "LFS pointer."
+        )
 
 
-# The archive
+def _folder_of(archive: StoredZip) -> str:
+    """The one folder that torch.save puts everything into."""
+    pickles = [name for name in archive.sizes if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"it is a zip archive with {len(pickles)} files `data.pkl`; torch.save writes one")
+    folder = pickles[0].removesuffix("data.pkl")
+    if any(name.startswith(folder + "code/") for name in archive.sizes):
+        raise ValueError("it is a TorchScript program; load it with `torch.jit.load` and save its state dict")
+    return folder
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One file in the archive; `header` is the byte at which its own header starts."""
-
-    header: int
-    size: int
-    name: bytes
-    is_stored: bool
+def _pickled(archive: StoredZip, folder: str) -> object:
+    """What the archive's pickle describes."""
+    raw = archive.content(folder + "data.pkl", MAX_PICKLE)
+    if folder + "byteorder" in archive.sizes and archive.content(folder + "byteorder", 100) != b"little":
+        raise ValueError("its numbers are big-endian; save it on a machine of the usual byte order")
+    return read_pickle(raw, _KNOWN, _storage)
 
 
-class _Archive:
-    """A zip archive as torch writes it, read by its directory."""
-
-    def __init__(self, read: ReadAt, size: int) -> None:
-        self._file = _Window(read, size)
-        self._size = size
-        self._records, directory = self._read_directory()
-        self._bounds = sorted({record.header for record in self._records.values()} | {directory})
-        self._starts: dict[str, int] = {}
-        pickles = [name for name in self._records if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError(f"it is a zip archive with {len(pickles)} files `data.pkl`; torch.save writes one")
-        self._folder = pickles[0].removesuffix("data.pkl")
-        if any(name.startswith(self._folder + "code/") for name in self._records):
-            raise ValueError(
-                "it is a TorchScript program, not a state dict; load it with torch.jit and save its state dict"
-            )
-
-    def pickled(self) -> object:
-        """What the archive's pickle describes."""
-        raw = self._content("data.pkl", MAX_PICKLE)
-        if f"{self._folder}byteorder" in self._records and self._content("byteorder", 100) != b"little":
-            raise ValueError("its numbers are big-endian; save it on a machine of the usual byte order")
-        return read_pickle(raw, _KNOWN, _storage)
-
-    def check(self, tensor: _Tensor) -> None:
-        """Raise ValueError where the tensor does not lie within its storage, or that not within the archive."""
-        record, spec, storage = self._record(tensor.storage), tensor.spec, tensor.storage
-        width = (storage.dtype or spec.dtype).bits // 8
-        held = storage.count if storage.dtype else storage.count // width
-        if held * width > record.size:
-            raise ValueError(f"has a storage of {held * width} bytes, of which the file holds {record.size}")
-        if not spec.count:
-            return
-        last = tensor.first + sum((n - 1) * step for n, step in zip(spec.shape, tensor.strides, strict=True))
-        if last >= held:
-            raise ValueError(f"({spec}) reaches element {last} of a storage of {held}")
-        if spec.nbytes > self._size:
-            raise ValueError(f"({spec}) repeats few bytes to be larger than its file; save its `contiguous()`")
-
-    def start(self, tensor: _Tensor) -> int:
-        """The byte at which a tensor's first element lies."""
-        key = tensor.storage.key
-        if key not in self._starts:
-            self._starts[key] = self._start(self._record(tensor.storage))
-        return self._starts[key] + tensor.first * tensor.spec.dtype.bits // 8
-
-    def _record(self, storage: _Storage) -> _Record:
-        record = self._records.get(f"{self._folder}data/{storage.key}")
-        if record is None:
-            raise ValueError(f"has the storage {_quoted(storage.key)}, which the archive does not hold")
-        return record
-
-    def _content(self, name: str, limit: int) -> bytes:
-        record = self._records[self._folder + name]
-        if record.size > limit:
-            raise ValueError(f"its {name} has {record.size} bytes, where at most {limit} are read")
-        return self._file.at(self._start(record), record.size, ahead=4096)  # the byte order is right behind
-
-    def _start(self, record: _Record) -> int:
-        """Where a record's bytes begin: behind its own header, which must say what the directory says."""
-        if not record.is_stored:
-            raise ValueError(f"its archive compresses {_quoted(record.name.decode(errors='replace'))}; {REWRITE}")
-        header = self._file.at(record.header, LOCAL_HEADER.size + len(record.name))
-        signature, name_length, more = LOCAL_HEADER.unpack_from(header)
-        start: int = record.header + LOCAL_HEADER.size + name_length + more
-        if signature != b"PK\3\4" or header[LOCAL_HEADER.size :] != record.name or name_length != len(record.name):
-            raise ValueError(f"its archive has no record at byte {record.header}, where its directory says that one is")
-        if start + record.size > self._bounds[bisect_right(self._bounds, record.header)]:
-            raise ValueError(f"the record at byte {record.header} of its archive reaches into the one behind it")
-        return start
-
-    def _read_directory(self) -> tuple[dict[str, _Record], int]:
-        """The archive's records by name, and the byte at which the directory starts."""
-        self._check_kind()
-        try:
-            with zipfile.ZipFile(self._file) as archive:
-                found, directory = archive.infolist(), archive.start_dir
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-            raise ValueError(f"it is not a zip archive that can be read ({error}): cut off, or damaged") from error
-        records = {}
-        for each in found:
-            name = each.orig_filename.encode("utf-8" if each.flag_bits & 0x800 else "cp437")
-            is_stored = each.compress_type == zipfile.ZIP_STORED and not each.flag_bits & 1
-            records[each.orig_filename] = _Record(each.header_offset, each.file_size, name, is_stored)
-        if len(records) < len(found):
-            raise ValueError("its archive holds two records of one name")
-        if any(not 0 <= record.header < directory for record in records.values()):
-            raise ValueError("its archive's directory names a record outside the archive")
-        return records, directory
-
-    def _check_kind(self) -> None:
-        first = self._file.at(0, min(self._size, 512), ahead=READ_AHEAD)
-        if first.startswith(OLD_MAGIC) or first[257:262] == b"ustar":
-            raise ValueError(f"it is of the format that torch wrote before version 1.6; {REWRITE}")
-        if not first.startswith(b"PK"):
-            raise ValueError(
-                f"its {self._size} bytes do not begin as a file of torch.save does. It is cut off, a bare pickle, or "
-                "a Git LFS pointer."
-            )
+def _check_place(tensor: _Tensor, record_size: int | None, file_size: int) -> None:
+    """Raise ValueError where the tensor does not lie within its storage, or that not within the archive."""
+    spec, storage = tensor.spec, tensor.storage
+    if record_size is None:
+        raise ValueError(f"the archive does not hold its storage {shown(storage.key)}")
+    width = (storage.dtype or spec.dtype).bits // 8
+    held = storage.count if storage.dtype else storage.count // width
+    if held * width > record_size:
+        raise ValueError(f"its storage has {held * width} bytes, of which the file holds {record_size}")
+    if not spec.count:
+        return
+    last = tensor.first + sum((n - 1) * step for n, step in zip(spec.shape, tensor.strides, strict=True))
+    if last >= held:
+        raise ValueError(f"{spec} reaches element {last} of a storage of {held}")
+    if spec.nbytes > file_size:
+        raise ValueError(f"{spec} repeats few bytes to be larger than its file; save its `contiguous()`")
 
 
-class _Window:
-    """A file as `zipfile` wants it, in few and bounded reads: what is read once is kept, with some bytes ahead."""
-
-    def __init__(self, read: ReadAt, size: int) -> None:
-        self._read, self._size = read, size
-        self._place = 0
-        self._pieces: list[tuple[int, bytes]] = []
-
-    def at(self, offset: int, length: int, ahead: int = 0) -> bytes:
-        """`length` bytes from `offset` on, read with more around them up to `ahead`.
-
-        Raises ValueError where the file ends before.
-        """
-        if offset < 0 or length < 0 or offset + length > self._size:
-            raise ValueError(f"bytes {offset} to {offset + length} are asked of a file of {self._size}")
-        for start, piece in self._pieces:
-            if start <= offset and offset + length <= start + len(piece):
-                return piece[offset - start : offset - start + length]
-        start = min(offset, max(0, self._size - ahead))
-        piece = self._read(start, min(max(offset + length - start, ahead), self._size - start))
-        if ahead:
-            self._pieces.append((start, piece))
-        found = piece[offset - start : offset - start + length]
-        if len(found) < length:
-            raise ValueError(f"it ends at byte {start + len(piece)}")
-        return found
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        place = offset + [0, self._place, self._size][whence]
-        if place < 0:
-            raise OSError("a place before the first byte")  # as files do: zipfile tries such places
-        self._place = place
-        return place
-
-    def tell(self) -> int:
-        return self._place
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(0, self._size - self._place)
-        count = left if count < 0 else min(count, left)
-        if count > MAX_DIRECTORY:
-            raise ValueError(f"a directory of {count} bytes, where at most {MAX_DIRECTORY} are read")
-        found = self.at(self._place, count, ahead=READ_AHEAD)
-        self._place += count
-        return found
+def _is_contiguous(tensor: _Tensor) -> bool:
+    """True where the elements lie in the order of the shape; strides of axes with one element say nothing."""
+    shape = tensor.spec.shape
+    steps = zip(shape, tensor.strides, strides_of(shape), strict=True)
+    return not tensor.spec.count or all(found == usual for length, found, usual in steps if length > 1)
 
 
 # What the pickle may name
@@ -265,9 +148,9 @@ def _state_dict(content: object) -> dict[str, _Tensor]:
     wrapped = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
     state = next((each for each in wrapped if _has_tensors(each)), content)
     if not _has_tensors(state):
-        keys = [_quoted(str(key)) for key in state]
+        keys = [shown(str(key)) for key in state]
         raise ValueError(f"it holds no tensors by name; at its top are {listed(keys) or 'no keys'}")
-    nested = [_quoted(str(key)) for key, value in state.items() if isinstance(value, dict) and _has_tensors(value)]
+    nested = [shown(str(key)) for key, value in state.items() if isinstance(value, dict) and _has_tensors(value)]
     if nested:
         raise ValueError(f"it holds tensors in {listed(nested)}, beside others; save the state dict alone")
     tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor)}
@@ -352,11 +235,6 @@ def _mapping(arguments: tuple[object, ...]) -> dict[object, object]:
 def _plain(arguments: tuple[object, ...]) -> tuple[object, ...]:
     """A value that no tensor needs: a device, a shape."""
     return arguments
-
-
-def _quoted(name: str) -> str:
-    """A name of the file's, as a letter can show it."""
-    return f"`{name}`" if name.isprintable() and len(name) <= 200 else repr(name[:100])
 
 
 def _known() -> dict[str, Known]:

@@ -13,14 +13,18 @@ from typing import NoReturn, TextIO
 
 import click
 
+from lamina.cli.console import show_what_can_be_shown
 from lamina.errors import LaminaError, Problem, did_you_mean
 from lamina.version import VERSION
 
 # Verb -> its line in `lamina --help`. The verb's module is imported when it is called.
 VERBS = {
     "merge": "Merge the models of a recipe into a new folder.",
+    "upscale": "Make a model deeper: SOLAR, or LLaMA-Pro.",
     "plan": "Show what a recipe would do, without reading a tensor.",
     "explain": "Explain one tensor of a merge: what it is made of, and why.",
+    "reproduce": "Check a published folder, and make its merge again to compare.",
+    "clean": "Remove what merges that were stopped have left behind.",
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
     "methods": "List the merge methods, or explain one.",
@@ -31,9 +35,9 @@ EXIT_CODES = {
     0: "done, or already there",
     1: "failed after reading began; nothing is visible at the output",
     2: "the request cannot be planned; nothing was read but configs and headers",
-    3: "suspicious: `lamina check` found what nobody asked for",
+    3: "suspicious (`lamina check`), or not reproduced (`lamina reproduce`)",
     4: "broken: `lamina check` found a model that is not what it should be",
-    130: "interrupted; nothing is visible at the output",
+    130: "interrupted; nothing is visible at the output, and the same command goes on",
     141: "who read the output went away (`lamina plan recipe.yml | head -1`)",
 }
 
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point. Exits with one of EXIT_CODES; with `--json`, what is wrong comes as data on stdout."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    show_what_can_be_shown()
     try:
         code = _run(arguments, as_json)
     except (BrokenPipeError, _ReaderGone):

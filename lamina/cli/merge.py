@@ -11,6 +11,7 @@ import click
 
 from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
+from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
@@ -30,6 +31,7 @@ RESULT_FIELDS: Mapping[str, str] = {
     "shards": "the tensor files' names",
     "seconds": "of wall time",
     "peak_memory": "of the process, in bytes",
+    "resumed": "bytes of tensors that an earlier run of the same merge had left whole",
     "non_finite": "tensors that hold NaN or infinity because an input does",
     "notices": "as in the plan",
 }
@@ -92,7 +94,7 @@ def merge(
         return
     result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
     if as_json:
-        print_json(_as_data(result))
+        print_json(as_data(result))
 
 
 def merge_and_tell(
@@ -111,21 +113,35 @@ def merge_and_tell(
     """Merge, showing the plan's table where asked for, notices (unless shown before), progress, a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
 
+    digest = ""
+
     def on_plan(plan: Plan) -> None:
+        nonlocal digest
+        digest = plan.digest
         if verbose and not quiet:
             click.echo("\n".join([*table(plan), ""]))
         if notices and not quiet:
             show_notices(plan.notices, err=True)
         line.start(plan.bytes_to_fetch + sum(spec.nbytes for spec in plan.specs.values()))
 
+    def resuming(kept: int, discarded: int) -> None:
+        line.resume(kept)
+        if discarded and not quiet:
+            told = f"an earlier run had begun something else at {out}: {in_bytes(discarded)} of it were discarded."
+            show_notices([Notice("begun-anew", told)], err=True)
+
     try:
         result = api.merge(
             recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force,
-            on_plan=on_plan, fetching=line.advance, progress=line.advance, **(options or api.Options()),
+            on_plan=on_plan, fetching=line.advance, resuming=resuming, progress=line.advance,
+            **(options or api.Options()),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
+        if digest and made_by(out).get("plan") == digest:
+            raise KeyboardInterrupt(f"stopped. {out} is complete; `lamina clean` removes what it grew in.") from stop
+        now = "What was there is as it was" if out.exists() else "Nothing is visible at {out} yet"
         raise KeyboardInterrupt(
-            f"stopped at {line.share:.0%}. Nothing is visible at {out}; the same command starts again."
+            f"stopped at {line.share:.0%}. {now.format(out=out)}; the same command goes on from here."
         ) from stop
     finally:
         line.stop()
@@ -143,13 +159,15 @@ def _tell(result: api.Result) -> None:
         told = f"{counted(len(result.non_finite), 'tensor')} hold NaN or infinity, as their inputs do: {names}"
         show_notices([Notice("non-finite", told)], err=True)
     shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
+    made = size - result.resumed
+    before = f" ({result.resumed / size:.0%} was there)" if result.resumed else ""
     click.echo(
-        f"merged in {in_seconds(result.seconds)} · {result.out} · {shards}, {in_bytes(size)} · "
-        f"{in_bytes(size / max(result.seconds, 1e-9))}/s · peak memory {in_bytes(result.peak_memory)}"
+        f"merged in {in_seconds(result.seconds)}{before} · {result.out} · {shards}, {in_bytes(size)} · "
+        f"{in_bytes(made / max(result.seconds, 1e-9))}/s · peak memory {in_bytes(result.peak_memory)}"
     )
 
 
-def _as_data(result: api.Result) -> dict[str, Any]:
+def as_data(result: api.Result) -> dict[str, Any]:
     return {
         "out": str(result.out),
         "already_there": result.already_there,
@@ -158,6 +176,7 @@ def _as_data(result: api.Result) -> dict[str, Any]:
         "shards": [shard.file_name for shard in result.layout.shards],
         "seconds": round(result.seconds, 3),
         "peak_memory": result.peak_memory,
+        "resumed": result.resumed,
         "non_finite": list(result.non_finite),
         "notices": notices_as_data(result.plan.notices),
     }

@@ -43,6 +43,13 @@ class MovingLine:
             self._task = self._progress.add_task(self._verb, total=total, tensor="")
             self._progress.start()
 
+    def resume(self, done: int) -> None:
+        """`done` bytes are there from before: the line goes on from them, and the speed does not count them."""
+        with self._lock:
+            self._done += done
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, completed=self._done)
+
     def advance(self, tensor: str, nbytes: int) -> None:
         """`nbytes` more are done, the last of them of `tensor`."""
         with self._lock:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lamina.checkpoints.digests import PieceDigests, digest_of_pieces
+from lamina.checkpoints.journal import Finished
 from lamina.errors import failing_at
 from lamina.execute.memory import workers_that_fit
 from lamina.execute.sinks import Sink
-from lamina.expressions.compute import Worker, Workspace, compute, measure
+from lamina.expressions.compute import Measured, Worker, Workspace, compute, measure
 from lamina.expressions.inspect import block_bytes, blocks, merges
 from lamina.expressions.nodes import Read
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.plans.plan import Job, Plan
 
-STRETCH_BLOCKS = 16  # blocks of one tensor that a worker takes at once
+STRETCH_BLOCKS = 16  # blocks of one tensor that a worker takes at once: whole pieces of 4 MiB in every dtype
 
 Progress = Callable[[str, int], None]
 
@@ -56,25 +58,28 @@ def run(
     how many blocks are in flight. `progress` is called with a tensor's name and the bytes just put.
     Raises what goes wrong first, and KeyboardInterrupt, when every worker has stopped.
     """
-    stretches: queue.SimpleQueue[tuple[Job, Sequence[tuple[int, int]]]] = queue.SimpleQueue()
-    for stretch in _stretches(plan):
+    stretches: queue.SimpleQueue[_Stretch] = queue.SimpleQueue()
+    for stretch in _stretches(plan, sink.done()):
         stretches.put(stretch)
     report, failures, stop = Report(), [], threading.Event()
-
-    def read(tensor: Read, first_byte: int, buffer: memoryview) -> None:
-        if stop.is_set():
-            raise _Stopped
-        sources[tensor.model].read_into(tensor.name, first_byte, buffer)
+    most = max((block_bytes(job.expr) for job in plan.jobs), default=0)
 
     def work() -> None:
-        workspace = Workspace(max((block_bytes(job.expr) for job in plan.jobs), default=0))
-        worker = Worker(read, NumpyKernels(), workspace)
+        workspace, kernels = Workspace(most), NumpyKernels()
         while not stop.is_set():
             try:
-                job, blocks = stretches.get_nowait()
+                making, blocks = stretches.get_nowait()
             except queue.Empty:
                 return
-            itemsize = job.expr.spec.dtype.bits / 8
+            job, digests = making.job, _Digests()
+
+            def read(tensor: Read, first_byte: int, buffer: memoryview, digests: _Digests = digests) -> None:
+                if stop.is_set():
+                    raise _Stopped
+                sources[tensor.model].read_into(tensor.name, first_byte, buffer)
+                digests.take_read(tensor, first_byte, buffer)
+
+            worker = Worker(read, kernels, workspace)
             with failing_at(job.name):
                 measured = measure(job.expr, worker)
                 for start, end in blocks:
@@ -82,8 +87,13 @@ def run(
                     block, finite = compute(job.expr, start, end, measured, worker)
                     if not finite:
                         report.non_finite.add(job.name)
-                    sink.put(job.name, int(start * itemsize), block.raw)
+                        making.finite = False
+                    first_byte = start * job.expr.spec.dtype.bits // 8
+                    digests.take(first_byte, block.raw)
+                    sink.put(job.name, first_byte, block.raw)
                     progress(job.name, block.data.nbytes)
+                if making.is_done_with(digests):
+                    sink.finish(making.finished(measured))
 
     def guarded_work() -> None:
         try:
@@ -113,19 +123,79 @@ def run(
     return report
 
 
-def _stretches(plan: Plan) -> Iterator[tuple[Job, Sequence[tuple[int, int]]]]:
+_Known = tuple[str, str]  # a tensor of an input: model and name. A Read is slow to look up by.
+
+
+class _Digests:
+    """The pieces that one stretch has seen, of its result and of its inputs."""
+
+    def __init__(self) -> None:
+        self.made: tuple[int, PieceDigests] | None = None
+        self.read: dict[_Known, tuple[int, PieceDigests, int]] = {}  # first byte, pieces, bytes of the whole tensor
+
+    def take(self, first_byte: int, data: memoryview) -> None:
+        """Bytes of the result."""
+        if self.made is None:
+            self.made = first_byte, PieceDigests(first_byte)
+        self.made[1].take(first_byte, data)
+
+    def take_read(self, tensor: Read, first_byte: int, data: memoryview) -> None:
+        """Bytes of an input, in order when they are read for the first time."""
+        known = tensor.model, tensor.name
+        if known not in self.read:
+            self.read[known] = first_byte, PieceDigests(first_byte), tensor.spec.nbytes
+        self.read[known][1].take(first_byte, data)
+
+
+class _Making:
+    """A tensor that workers make: what of it is still to come, and what is known of it so far."""
+
+    def __init__(self, job: Job, stretches: int) -> None:
+        self.job, self.finite = job, True
+        self._left, self._changing = stretches, threading.Lock()
+        self._made: dict[int, bytes] = {}
+        self._read: dict[_Known, dict[int, bytes]] = {}
+        self._missing: dict[_Known, int] = {}  # bytes of an input that nobody has seen in order
+
+    def is_done_with(self, digests: _Digests) -> bool:
+        """Take what a stretch has seen; true when it was the last."""
+        with self._changing:
+            if digests.made is not None:
+                self._made[digests.made[0]] = digests.made[1].ended()
+            for known, (first_byte, pieces, nbytes) in digests.read.items():
+                self._read.setdefault(known, {})[first_byte] = pieces.ended()
+                self._missing[known] = self._missing.get(known, nbytes) - (pieces.reached - first_byte)
+            self._left -= 1
+            return self._left == 0
+
+    def finished(self, measured: Measured) -> Finished:
+        """What is recorded of the tensor. An input has a digest where all of it was read."""
+        inputs = tuple(
+            (*known, digest_of_pieces(runs)) for known, runs in self._read.items() if not self._missing[known]
+        )
+        coefficients = tuple(found for found in measured.values() if isinstance(found, tuple))
+        return Finished(self.job.name, digest_of_pieces(self._made), inputs, coefficients, self.finite)
+
+
+_Stretch = tuple[_Making, Sequence[tuple[int, int]]]
+
+
+def _stretches(plan: Plan, done: Set[str]) -> Iterator[_Stretch]:
     """What a worker takes at once: a tensor that is measured as a whole, of others some blocks.
 
     The whole ones come first, the largest before the others, so that none is begun when all else is done.
     """
-    whole = [job for job in plan.jobs if any(merges(job.expr))]
+    jobs = [job for job in plan.jobs if job.name not in done]
+    whole = [job for job in jobs if any(merges(job.expr))]
     for job in sorted(whole, key=lambda job: -job.expr.spec.count):
-        yield job, blocks(job.expr)
-    for job in plan.jobs:
+        yield _Making(job, 1), blocks(job.expr)
+    for job in jobs:
         if not any(merges(job.expr)):
             found = blocks(job.expr)
-            for first in range(0, len(found), STRETCH_BLOCKS):
-                yield job, found[first : first + STRETCH_BLOCKS]
+            firsts = range(0, max(1, len(found)), STRETCH_BLOCKS)  # a tensor without elements is made too
+            making = _Making(job, len(firsts))
+            for first in firsts:
+                yield making, found[first : first + STRETCH_BLOCKS]
 
 
 class _Stopped(Exception):

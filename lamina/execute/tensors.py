@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.checkpoints.journal import Finished
 from lamina.execute.run import Source, run
 from lamina.kernels.interface import STORAGE
 from lamina.plans.plan import Job, Plan
@@ -108,8 +109,14 @@ class _Memory:
     def __init__(self, content: bytearray) -> None:
         self._content = memoryview(content)
 
+    def done(self) -> Set[str]:
+        return frozenset()
+
     def put(self, _name: str, first_byte: int, block: memoryview) -> None:
         self._content[first_byte : first_byte + len(block)] = block
+
+    def finish(self, _made: Finished) -> None:
+        """There is one tensor only."""
 
 
 def _close(sources: Iterable[Model]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from lamina.errors import NonFiniteResult, UnmergeableTensor
 from lamina.expressions.inspect import CACHE_LINE, blocks, merges, parts, reads
-from lamina.expressions.nodes import Cast, Expr, Merge, Read
+from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice
 from lamina.kernels.interface import STORAGE, Extent, Kernels, Stored
 from lamina.kernels.tiles import Mix
 from lamina.merge_methods import UndefinedMerge, method_called
@@ -90,11 +91,16 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
     if isinstance(expr, Read):
         block = _read(expr, start, stop, worker)
         return block, kernels.is_finite(block)
+    if isinstance(expr, Slice | Concat):
+        return _stretches(expr, start, stop, measured, worker)
     inputs, base = _inputs(expr, start, stop, measured, worker)
     how = _how(expr, measured)
     if not callable(how) and not how:
         return _agreed(expr, inputs), True
     out = workspace.take(stop - start, expr.spec.dtype)
+    if base is None and not callable(how) and not any(how):
+        out.data.fill(0)  # no source counts: zero whatever they hold, and never minus zero
+        return out, True
     if callable(how):
         finite = kernels.mix(inputs, base, _extent(expr, start), how, out)
     else:
@@ -105,6 +111,37 @@ def compute(expr: Expr, start: int, stop: int, measured: Measured, worker: Worke
             "Check the weights, or store it as float32: `out_dtype: float32`."
         )
     return out, finite
+
+
+def _stretches(expr: Slice | Concat, start: int, stop: int, measured: Measured, worker: Worker) -> tuple[Stored, bool]:
+    """Elements of tensors that are taken apart or put side by side; of columns, [start, stop) are whole rows."""
+    shape = expr.spec.shape
+    # What lies together in memory: indices of the first axis are stretches of the whole, columns are some of a row.
+    width = math.prod(shape[1:]) if expr.axis == 0 else 1
+    row = math.prod(shape) if expr.axis == 0 else shape[-1]
+    if isinstance(expr, Slice) and expr.axis == 0:
+        return compute(expr.source, start + expr.start * width, stop + expr.start * width, measured, worker)
+    out = worker.workspace.take(stop - start, expr.spec.dtype)
+    if isinstance(expr, Slice):
+        whole = expr.source.spec.shape[-1]
+        block, finite = compute(expr.source, start // row * whole, stop // row * whole, measured, worker)
+        out.data.reshape(-1, row)[:] = block.data.reshape(-1, whole)[:, expr.start : expr.stop]
+        return out, finite
+    all_finite, offset = True, 0
+    for part in expr.inputs:
+        size = part.spec.shape[expr.axis] * width
+        if expr.axis == 0:
+            first, last = max(start, offset), min(stop, offset + size)
+            if first < last:
+                block, finite = compute(part, first - offset, last - offset, measured, worker)
+                out.data[first - start : last - start] = block.data
+                all_finite = all_finite and finite
+        else:
+            block, finite = compute(part, start // row * size, stop // row * size, measured, worker)
+            out.data.reshape(-1, row)[:, offset : offset + size] = block.data.reshape(-1, size)
+            all_finite = all_finite and finite
+        offset += size
+    return out, all_finite
 
 
 def _read(tensor: Read, start: int, stop: int, worker: Worker) -> Stored:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lamina.expressions.nodes import Cast, Expr, Merge, Read
+from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice
+from lamina.kernels.numpy_kernels import scratch_in_use
 from lamina.merge_methods import method_called
-from lamina.tensor_spec import blocks_of
+from lamina.tensor_spec import F64, DType, block_rows, blocks_of
 
 CACHE_LINE = 64  # every buffer starts at one
 
@@ -17,8 +18,10 @@ def parts(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Read():
             return ()
-        case Cast():
+        case Cast() | Slice():
             return (expr.source,)
+        case Concat():
+            return expr.inputs
         case Merge():
             return expr.inputs if expr.base is None else (expr.base, *expr.inputs)
 
@@ -45,8 +48,9 @@ def shares(expr: Expr, factor: float = 1.0, of_delta: bool = False) -> Iterator[
     match expr:
         case Read():
             yield Share(expr, factor, of_delta)
-        case Cast():
-            yield from shares(expr.source, factor, of_delta)
+        case Cast() | Slice() | Concat():
+            for part in parts(expr):
+                yield from shares(part, factor, of_delta)
         case Merge():
             if expr.base is not None:
                 yield from shares(expr.base, factor, of_delta)
@@ -89,11 +93,21 @@ def merges(expr: Expr) -> Iterator[Merge]:
 
 def keeps_rows(expr: Expr) -> bool:
     """True when a block may not split a row, however long it is."""
-    return any(method_called(node.method).scope == "row" for node in merges(expr))
+    return _takes_columns(expr) or any(method_called(node.method).scope == "row" for node in merges(expr))
+
+
+def _takes_columns(expr: Expr) -> bool:
+    return (isinstance(expr, Slice | Concat) and expr.axis == -1) or any(map(_takes_columns, parts(expr)))
 
 
 def blocks(expr: Expr) -> list[tuple[int, int]]:
-    """The blocks in which the result is made, as [start, end) in elements."""
+    """The blocks in which the result is made, as [start, end) in elements.
+
+    Where nothing is measured rows do not matter, and every block but the last has 2^20 elements: a run of eight
+    of them begins and ends with a piece of 4 MiB in every dtype, so that pieces can be digested on their own.
+    """
+    if not any(merges(expr)):
+        return block_rows((expr.spec.count,))
     return blocks_of(expr.spec, whole_rows=keeps_rows(expr))
 
 
@@ -103,14 +117,37 @@ def peak_bytes(expr: Expr) -> int:
     return block_bytes(expr) + sum(states)
 
 
+def scratch_bytes(expr: Expr) -> int:
+    """Bytes of the kernels' scratch that making it touches; a copy is only looked at, element by element."""
+    if is_copy(expr):
+        return scratch_in_use(_longest(expr), wide=False) // 4
+    return scratch_in_use(_longest(expr), wide=any(part is F64 for part in _dtypes(expr)))
+
+
+def _dtypes(expr: Expr) -> Iterator[DType]:
+    yield expr.spec.dtype
+    for part in parts(expr):
+        yield from _dtypes(part)
+
+
+def _longest(expr: Expr) -> int:
+    """Elements of the largest block."""
+    return max((end - start for start, end in blocks(expr)), default=0)
+
+
 def block_bytes(expr: Expr) -> int:
     """Bytes of one block of every node in the expression."""
-    longest = max((end - start for start, end in blocks(expr)), default=0)
+    longest = _longest(expr)
 
-    def held(node: Expr) -> int:
-        return longest * node.spec.dtype.bits // 8 + CACHE_LINE + sum(map(held, parts(node)))
+    def held(node: Expr, count: int) -> int:
+        below = 0
+        for part in parts(node):
+            of_columns = isinstance(node, Slice | Concat) and node.axis == -1  # as many rows, and more or fewer columns
+            rows = count // max(1, node.spec.shape[-1]) if of_columns else 0
+            below += held(part, rows * part.spec.shape[-1] if of_columns else count)
+        return count * node.spec.dtype.bits // 8 + CACHE_LINE + below
 
-    return held(expr)
+    return held(expr, longest)
 
 
 def described(expr: Expr, names: Mapping[str, str]) -> object:
@@ -121,6 +158,10 @@ def described(expr: Expr, names: Mapping[str, str]) -> object:
             return ["read", names[expr.model], expr.name, spec]
         case Cast():
             return ["cast", described(expr.source, names), spec]
+        case Slice():
+            return ["slice", described(expr.source, names), expr.axis, expr.start, expr.stop]
+        case Concat():
+            return ["concat", [described(part, names) for part in expr.inputs], expr.axis]
         case Merge():
             base = None if expr.base is None else described(expr.base, names)
             inputs = [described(source, names) for source in expr.inputs]

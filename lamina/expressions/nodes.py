@@ -63,7 +63,74 @@ class Merge:
         return Facts(self.spec.shape, len(self.inputs), F64 in dtypes, self.draw_keys)
 
 
-Expr = Read | Cast | Merge
+@dataclass(frozen=True)
+class Slice:
+    """Indices [start, stop) of a float tensor's first axis (0) or last (-1)."""
+
+    source: Expr
+    axis: int
+    start: int
+    stop: int
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The source's, with fewer indices on the axis."""
+        return _resized(self.source.spec, self.axis, self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Float tensors of one dtype side by side on their first axis (0) or last (-1)."""
+
+    inputs: tuple[Expr, ...]
+    axis: int
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The inputs', with all their indices on the axis."""
+        return _resized(self.inputs[0].spec, self.axis, sum(part.spec.shape[self.axis] for part in self.inputs))
+
+
+Expr = Read | Cast | Merge | Slice | Concat
+
+
+def _resized(spec: TensorSpec, axis: int, size: int) -> TensorSpec:
+    shape = list(spec.shape)
+    shape[axis] = size
+    return TensorSpec(tuple(shape), spec.dtype)
+
+
+def slice_of(source: Expr, axis: int, start: int, stop: int) -> Expr:
+    """Indices [start, stop) of an axis; the source where those are all. Raises ValueError for what is no float."""
+    if source.spec.dtype.kind is not Kind.FLOAT:
+        raise ValueError(f"{source.spec.dtype} is no float, and is not taken apart")
+    return source if (start, stop) == (0, source.spec.shape[axis]) else Slice(source, axis, start, stop)
+
+
+def concat(inputs: Sequence[Expr], axis: int) -> Expr:
+    """Tensors side by side, in their promoted dtype. Neighbours that are one stretch of a tensor are read as one.
+
+    Raises ValueError where their shapes do not fit together.
+    """
+    dtype = promoted(part.spec.dtype for part in inputs)
+    joined: list[Expr] = []
+    for part in inputs:
+        last = joined[-1] if joined else None
+        if (
+            isinstance(last, Slice)
+            and isinstance(part, Slice)
+            and last.source == part.source
+            and last.stop == part.start
+        ):
+            joined[-1] = slice_of(last.source, axis, last.start, part.stop)
+        else:
+            joined.append(part)
+    shapes = {_resized(part.spec, axis, 0).shape for part in joined}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"tensors of shapes {', '.join(str(list(part.spec.shape)) for part in joined)} do not fit together"
+        )
+    return cast(joined[0], dtype) if len(joined) == 1 else Concat(tuple(cast(part, dtype) for part in joined), axis)
 
 
 def cast(source: Expr, dtype: DType) -> Expr:

@@ -55,9 +55,9 @@ class Kernels(Protocol):
     ) -> bool:
         """Write `sum_i c_i * x_i`, or `base + sum_i c_i * (x_i - base)`, into `out`; say if it is finite.
 
-        Decode, multiply and add in fp32 (fp64 if any block is F64) in the order given, without fused
-        multiply-add, then round once, to nearest even. Coefficients are rounded to the arithmetic type.
-        False when any element of `out` is NaN or infinite.
+        Decode, multiply and add in fp64 in the order given, without fused multiply-add. The sum is narrowed to fp32,
+        unless a block is F64, and rounded once to the stored dtype; both to nearest even. False when any element
+        of `out` is NaN or infinite.
         """
         ...
 
@@ -66,7 +66,10 @@ class Kernels(Protocol):
         ...
 
     def mix(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, mix: Mix, out: Stored) -> bool:
-        """Write what `mix` makes of each tile, plus the base if there is one, into `out`; say if it is finite."""
+        """Write what `mix` makes of each tile, plus the base if there is one, into `out`; say if it is finite.
+
+        The base is added in fp64, whatever the mix computes in, and the sum goes on as in `combine`.
+        """
         ...
 
     def is_finite(self, block: Stored) -> bool:

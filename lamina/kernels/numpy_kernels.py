@@ -6,7 +6,7 @@ Fresh pages cost more than a dozen copies of the same size, so nothing is alloca
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,17 @@ from lamina.kernels.interface import Extent, Stored
 from lamina.kernels.tiles import Block, Fold, Mix, Tile, tile_bounds
 from lamina.tensor_spec import BF16, F16, F32, F64, DType, Kind
 
-TILE = 1 << 18  # elements worked on at once: 1 MB of fp32, which the cache holds
-SCRATCH_BYTES = 4 * 8 * TILE  # sum, term, base, bits; each may be 64 bits wide
+TILE = 1 << 17  # elements worked on at once: 1 MB of fp64, which the cache holds
+SCRATCH_BYTES = 4 * 8 * TILE  # sum, term, base, bits
+
+
+def scratch_in_use(elements: int, *, wide: bool) -> int:
+    """Bytes of the scratch that work on blocks of so many elements ever touches: the rest takes no memory."""
+    return 4 * (8 if wide else 4) * min(elements, TILE)
+
 
 FloatArray = Block
+Doubles = NDArray[np.float64]
 
 # Magnitude bits from which on a value is non-finite once rounded to the stored dtype: the bits of the first
 # value that rounds to infinity. (fp16: 65520, half a step above 65504. bf16: half a step above 0x7F7F.)
@@ -38,26 +45,48 @@ class NumpyKernels:
     """`Kernels` for the CPU; belongs to one thread."""
 
     def __init__(self) -> None:
-        self._floats = tuple(np.empty(TILE, np.float64) for _ in range(3))
+        self._doubles = tuple(np.empty(TILE, np.float64) for _ in range(3))
         self._bits = np.empty(TILE, np.uint64)
 
     def combine(
         self, inputs: Sequence[Stored], coefficients: Sequence[float], base: Stored | None, out: Stored
     ) -> bool:
-        blocks = [*inputs, out] if base is None else [*inputs, base, out]
-        wide = any(block.dtype is F64 for block in blocks)
-        real: type[np.floating[Any]] = np.float64 if wide else np.float32
-        with np.errstate(over="ignore"):  # a factor beyond fp32 is infinite, which the result then shows
-            factors = [real(coefficient) for coefficient in coefficients]
+        wide = any(block.dtype is F64 for block in (*inputs, out, *(() if base is None else (base,))))
         finite = True
-        for start in range(0, len(out.data), TILE):
-            part = slice(start, min(start + TILE, len(out.data)))
-            length = part.stop - start
-            total, term, origin = (cast(FloatArray, buffer.view(real)[:length]) for buffer in self._floats)
-            _accumulate(inputs, factors, base, part, (total, term, origin))
-            bits = self._bits.view(np.uint64 if wide else np.uint32)[:length]
-            finite &= _encode(total, out.dtype, out.data[part], bits)
+        with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, once
+            for start in range(0, len(out.data), TILE):
+                part = slice(start, min(start + TILE, len(out.data)))
+                total = self._weighted_sum(inputs, coefficients, base, part)
+                finite &= self._encode(total, Stored(out.data[part], out.dtype), wide)
         return finite
+
+    def _weighted_sum(
+        self, inputs: Sequence[Stored], factors: Sequence[float], base: Stored | None, part: slice
+    ) -> Doubles:
+        """The weighted sum of the inputs, or of their differences from the base, plus it."""
+        total, term, origin = (buffer[: part.stop - part.start] for buffer in self._doubles)
+        if base is not None:
+            self._widen(Stored(base.data[part], base.dtype), origin)
+        for index, (block, factor) in enumerate(zip(inputs, factors, strict=True)):
+            target = term if index else total
+            self._widen(Stored(block.data[part], block.dtype), target)
+            if base is not None:
+                np.subtract(target, origin, out=target)
+            np.multiply(target, factor, out=target)
+            if index:
+                np.add(total, term, out=total)
+        if base is not None:
+            np.add(total, origin, out=total)
+        return total
+
+    def _widen(self, block: Stored, out: Doubles) -> None:
+        """Stored elements as fp64, exactly."""
+        if block.dtype is BF16:
+            single = self._bits.view(np.float32)[: len(out)]
+            decode(block, single)
+            np.copyto(out, single)
+        else:
+            np.copyto(out, block.data)
 
     def fold(self, inputs: Sequence[Stored], base: Stored | None, extent: Extent, fold: Fold) -> None:
         with np.errstate(all="ignore"):
@@ -68,20 +97,28 @@ class NumpyKernels:
         finite = True
         with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, once
             for part, tile in _tiles(inputs, base, extent, len(out.data)):
-                mixed = mix(tile)
-                if tile.base is not None:
-                    mixed = np.add(mixed, tile.base)
-                finite &= self._encode(mixed, Stored(out.data[part], out.dtype))
+                finite &= self._store(mix(tile), tile.base, Stored(out.data[part], out.dtype), extent.wide)
         return finite
 
-    def _encode(self, values: Block, out: Stored) -> bool:
-        """Round to the stored dtype; true when all of it is finite."""
-        bits = self._bits.view(np.uint64 if values.dtype == np.float64 else np.uint32)
+    def _store(self, mixed: Block, base: Block | None, out: Stored, wide: bool) -> bool:
+        """Add the base in fp64, and round to the stored dtype; true when all of it is finite."""
         finite = True
-        for start in range(0, len(values), TILE):
-            part = slice(start, min(start + TILE, len(values)))
-            finite &= _encode(values[part], out.dtype, out.data[part], bits[: part.stop - start])
+        for start in range(0, len(mixed), TILE):
+            part = slice(start, min(start + TILE, len(mixed)))
+            total = self._doubles[0][: part.stop - start]
+            np.copyto(total, mixed[part])
+            if base is not None:
+                np.add(total, base[part], out=total)
+            finite &= self._encode(total, Stored(out.data[part], out.dtype), wide)
         return finite
+
+    def _encode(self, total: Doubles, out: Stored, wide: bool) -> bool:
+        """Round to the arithmetic type and then to the stored dtype; true when all of it is finite."""
+        if wide:
+            return _encode(total, out.dtype, out.data, self._bits[: len(total)])
+        single = self._doubles[1].view(np.float32)[: len(total)]
+        np.copyto(single, total, casting="same_kind")
+        return _encode(single, out.dtype, out.data, self._bits.view(np.uint32)[: len(total)])
 
     def is_finite(self, block: Stored) -> bool:
         if block.dtype.kind is not Kind.FLOAT:
@@ -119,30 +156,6 @@ def _tiles(inputs: Sequence[Stored], base: Stored | None, extent: Extent, count:
         origin = None if base is None else decoded(base, part)
         values = tuple(decoded(block, part) for block in inputs)
         yield part, Tile(values, origin, extent.start + start, extent.count, extent.row)
-
-
-def _accumulate(
-    inputs: Sequence[Stored],
-    factors: Sequence[np.floating[Any]],
-    base: Stored | None,
-    part: slice,
-    buffers: tuple[FloatArray, FloatArray, FloatArray],
-) -> None:
-    """The first buffer = the weighted sum of the inputs, or of their differences from the base, plus it."""
-    total, term, origin = buffers
-    if base is not None:
-        decode(Stored(base.data[part], base.dtype), origin)
-    with np.errstate(all="ignore"):  # overflow and NaN are looked for in the result, once
-        for index, (block, factor) in enumerate(zip(inputs, factors, strict=True)):
-            target = term if index else total
-            decode(Stored(block.data[part], block.dtype), target)
-            if base is not None:
-                np.subtract(target, origin, out=target)
-            np.multiply(target, factor, out=target)
-            if index:
-                np.add(total, term, out=total)
-        if base is not None:
-            np.add(total, origin, out=total)
 
 
 def _encode(values: FloatArray, dtype: DType, out: NDArray[Any], bits: NDArray[Any]) -> bool:

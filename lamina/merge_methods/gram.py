@@ -50,7 +50,8 @@ def combined_by_gram(along: Along, facts: Facts, coefficients: Callable[[Gram], 
             products[number] += dot(vectors[i], vectors[j])
 
     yield fold
-    return tuple(_defined(coefficients, products, facts.models))
+    real: Any = np.float64 if facts.wide else np.float32  # rounded: the last digits of a sine are each machine's own
+    return tuple(float(real(each)) for each in _defined(coefficients, products, facts.models))
 
 
 def _mix_of_rows(facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> Mix:

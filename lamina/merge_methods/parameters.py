@@ -41,6 +41,15 @@ class Parameter:
     meaning: Meaning
     default: Value | None
 
+    @property
+    def stand_in(self) -> Value:
+        """A valid value, where what a recipe gives is none and the rest is to be looked at."""
+        if self.default is not None:
+            return self.default
+        if self.meaning.choices:
+            return next(iter(self.meaning.choices))
+        return min(max(1.0, self.meaning.minimum), self.meaning.maximum)
+
     def coerce(self, value: object) -> Value:
         """The value as this parameter's type, as lax as YAML demands (`1e-5` is text there, 1 is true).
 

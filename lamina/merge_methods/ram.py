@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.parameters import Active
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import summed
+from lamina.merge_methods.task_vectors import summed_wide
 
 
 @merge_method(
@@ -24,7 +24,7 @@ from lamina.merge_methods.task_vectors import summed
 def ram(tile: Tile, *, epsilon: Active = 1e-5) -> Block:
     """The base plus the mean delta of those models that changed the element by more than epsilon."""
     changed = [np.abs(delta) > delta.dtype.type(epsilon) for delta in tile.deltas]
-    return summed([delta * each for delta, each in zip(tile.deltas, changed, strict=True)]) / divisors(changed)
+    return summed_wide(delta * each for delta, each in zip(tile.deltas, changed, strict=True)) / divisors(changed)
 
 
 def divisors(changed: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:

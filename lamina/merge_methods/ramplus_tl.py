@@ -12,7 +12,7 @@ from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.parameters import Active, Reward, RewardLimit
 from lamina.merge_methods.ram import divisors
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import summed
+from lamina.merge_methods.task_vectors import summed_wide
 
 
 def _overlaps(facts: Facts, values: Values) -> Measuring:
@@ -54,8 +54,8 @@ def ramplus_tl(
     changed = [np.abs(delta) > delta.dtype.type(epsilon) for delta in tile.deltas]
     count = divisors(changed)
     alone = count == 1
-    terms = []
-    for delta, each, overlap in zip(tile.deltas, changed, overlaps, strict=True):
-        reward = delta.dtype.type(r * min(max(overlap, 0.0), alpha))
-        terms.append(delta * each * (1 + reward * alone))
-    return summed(terms) / count
+    rewards = (np.float64(r * min(max(overlap, 0.0), alpha)) for overlap in overlaps)
+    terms = (
+        delta * each * (1 + reward * alone) for delta, each, reward in zip(tile.deltas, changed, rewards, strict=True)
+    )
+    return summed_wide(terms) / count

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, get_args, get_type_hints
 
+from lamina.errors import OwnMethodFailed
 from lamina.kernels.tiles import Fold, Mix, tile_elements
 from lamina.merge_methods.gram import Coefficients, Gram, GramMatrix, combined_by_gram
 from lamina.merge_methods.measures import Facts, Measure
@@ -158,7 +159,7 @@ class MergeMethod:
         """The most that measures and one tile hold while a tensor is made."""
         arguments = _arguments(values)
         states = [measure.state(facts, arguments) for measure in self.measures.values()]
-        tile = tile_elements(facts.row, self.scope == "row") * (8 if facts.wide else 4)
+        tile = min(facts.count, tile_elements(facts.row, self.scope == "row")) * (8 if facts.wide else 4)
         return sum(states) + tile * (TEMPORARIES + TEMPORARIES_PER_MODEL * facts.models)
 
 
@@ -171,8 +172,11 @@ _OWN: dict[str, MergeMethod] = {}  # what was loaded from somebody's own code, b
 
 
 def method_called(key: str) -> MergeMethod:
-    """The method of an expression."""
-    return METHODS.get(key) or _OWN[key]
+    """The method of an expression. Raises OwnMethodFailed where a plan comes from a process that loaded another."""
+    found = METHODS.get(key) or _OWN.get(key)
+    if found is None:
+        raise OwnMethodFailed(f"the merge method {key.partition('@')[0]} is not loaded here; plan its recipe first.")
+    return found
 
 
 def make_known(method: MergeMethod) -> None:

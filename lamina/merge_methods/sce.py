@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lamina.kernels.keys import magnitude_bits
 from lamina.kernels.sums import dot
@@ -16,7 +15,7 @@ from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.order_statistics import Wanted, at_or_above, elements_at, search_bytes
 from lamina.merge_methods.parameters import Int8Mask, TopK
 from lamina.merge_methods.registry import merge_method
-from lamina.merge_methods.task_vectors import agreeing_with_elected, scaled, summed
+from lamina.merge_methods.task_vectors import agreeing_with_elected, scaled, summed, summed_wide
 
 Selected = Callable[[Tile], Sequence[Block]]
 NO_WEIGHT = 1e-6  # MergeKit's guard: squares that sum to less give every model the same weight
@@ -108,9 +107,6 @@ def sce(
     """
     deltas = selected(tile)
     agreeing = agreeing_with_elected(deltas)
-    terms = [scaled(delta, share) * agrees for delta, share, agrees in zip(deltas, shares, agreeing, strict=True)]
-    return summed(terms) / np.maximum(_agreeing_shares(shares, agreeing, deltas[0].dtype.type), NO_WEIGHT)
-
-
-def _agreeing_shares(shares: Sequence[float], agreeing: Sequence[NDArray[np.bool_]], real: Any) -> Block:
-    return summed([np.multiply(agrees, real(share)) for agrees, share in zip(agreeing, shares, strict=True)])
+    terms = (scaled(delta, share) * agrees for delta, share, agrees in zip(deltas, shares, agreeing, strict=True))
+    whole = summed([np.multiply(agrees, np.float64(share)) for agrees, share in zip(agreeing, shares, strict=True)])
+    return summed_wide(terms) / np.maximum(whole, NO_WEIGHT)

@@ -19,6 +19,7 @@ from lamina.merge_methods.order_statistics import Wanted, at_or_above, elements_
 from lamina.merge_methods.registry import UndefinedMerge
 
 Sparse = Callable[[Tile, int], Block]
+MOST_MASK_BYTES = 1 << 25  # of all models together: a matrix of 4096 by 14336 in four models
 
 
 def keep_largest() -> Measure:
@@ -105,6 +106,8 @@ def keep_ranked() -> Measure:
     def run(facts: Facts, values: Values) -> Measuring:
         inverse = values["rescale"] == "inverse"
         chances = [_chances(d, e, facts.row) for d, e in zip(values["density"], values["epsilon"], strict=True)]
+        kept_before: dict[tuple[int, int], NDArray[np.uint8]] = {}  # by model and start of the tile, a bit an element
+        remembers = _mask_bytes(facts, values) > 0
         yield from ()
 
         def sparse(tile: Tile, model: int) -> Block:
@@ -113,16 +116,30 @@ def keep_ranked() -> Measure:
                 return delta
             if density <= 0:
                 return np.zeros_like(delta)
+            if (model, tile.start) in kept_before:
+                return np.multiply(delta, np.unpackbits(kept_before[model, tile.start], count=len(delta)))
             places = ranked_in_rows(delta, tile)
             drawn = draws(facts.draw_keys[model], tile.start, tile.stop)[places]
             kept = tile.rows(drawn) < np.ceil(chances[model] * DRAW_RANGE).astype(np.uint32)
             factor = np.empty(len(delta), delta.dtype if inverse else np.bool_)
             factor[places] = (kept / chances[model] if inverse else kept).reshape(-1)
+            if remembers:
+                kept_before[model, tile.start] = np.packbits(factor)
             return np.multiply(delta, factor)
 
         return sparse
 
-    return Measure(run, draws=True)
+    return Measure(run, _mask_bytes, draws=True)
+
+
+def _mask_bytes(facts: Facts, values: Values) -> int:
+    """What is held of what was kept, where a pass for `rescale` comes before the mix: to sort the rows is most of both.
+
+    Of a tensor for which that would be much, nothing: its rows are sorted twice.
+    """
+    thinned = sum(0 < density < 1 for density in values["density"])
+    nbytes = thinned * (facts.count // 8 + 1)
+    return nbytes if values["rescale"] == "l1" and nbytes <= MOST_MASK_BYTES else 0
 
 
 def _chances(density: float, epsilon: float, row: int) -> Block:

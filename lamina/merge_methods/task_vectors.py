@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.kernels.sums import total
+from lamina.kernels.sums import Doubles, total
 from lamina.kernels.tiles import Block, Tile
 from lamina.merge_methods.measures import Facts, Measure, Measuring, Values
 from lamina.merge_methods.sparsifiers import Sparse
@@ -33,13 +33,14 @@ def task_vectors(
     """What is added to the base: the sum of weight · boost · delta, over all models or those of the elected sign."""
     if not elect:
         scale = lambda_ / divisor(weight, normalize)
-        return summed([scaled(sparse(tile, i), scale * w * boosts[i]) for i, w in enumerate(weight)])
+        return summed_wide(scaled(sparse(tile, i), scale * w * boosts[i]) for i, w in enumerate(weight))
     terms = [scaled(sparse(tile, i), w * boosts[i]) for i, w in enumerate(weight)]
     agreeing = agreeing_with_elected(terms)
-    result = summed([term * agrees for term, agrees in zip(terms, agreeing, strict=True)])
+    result = summed_wide(term * agrees for term, agrees in zip(terms, agreeing, strict=True))
     if normalize:
         result /= _sum_of_agreeing(weight, agreeing, result.dtype.type)
-    return scaled(result, lambda_)
+    result *= lambda_
+    return result
 
 
 def divisor(weight: Sequence[float], normalize: bool) -> float:
@@ -51,7 +52,9 @@ def divisor(weight: Sequence[float], normalize: bool) -> float:
 def agreeing_with_elected(terms: Sequence[Block]) -> list[NDArray[np.bool_]]:
     """Where each term has the sign of its position's sum. Near-ties go to plus; zeros agree with no sign."""
     balance = summed([terms[0].copy(), *terms[1:]])
-    magnitude = summed([np.abs(term) for term in terms])
+    magnitude = np.abs(terms[0])
+    for term in terms[1:]:
+        magnitude += np.abs(term)
     magnitude *= -TIE
     minus = balance < magnitude
     agreeing = []
@@ -62,11 +65,12 @@ def agreeing_with_elected(terms: Sequence[Block]) -> list[NDArray[np.bool_]]:
     return agreeing
 
 
-def scaled(values: Block, factor: float) -> Block:
-    """The values times a factor that is rounded to their type."""
-    if factor == 1:
-        return values
-    return np.multiply(values, values.dtype.type(factor))
+def scaled(values: Block, factor: float) -> Doubles:
+    """The values times a factor, in fp64."""
+    result = values.astype(np.float64)
+    if factor != 1:
+        result *= factor
+    return result
 
 
 def summed(terms: list[Block]) -> Block:
@@ -74,6 +78,15 @@ def summed(terms: list[Block]) -> Block:
     result = terms[0]
     for term in terms[1:]:
         result = np.add(result, term, out=result)
+    return result
+
+
+def summed_wide(terms: Iterable[Block]) -> Doubles:
+    """The sum in fp64, in the order given. The first term is used up."""
+    rest = iter(terms)
+    result = next(rest).astype(np.float64, copy=False)
+    for term in rest:
+        result += term
     return result
 
 

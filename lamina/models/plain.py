@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,9 +65,10 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     """
     try:
         path = Path(ref.path).expanduser()
-    except RuntimeError as error:  # `~` of an unknown user
+    except (RuntimeError, ValueError) as error:  # `~` of an unknown user, or of a zero byte
         raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
-    for folder in dict.fromkeys((beside / path, path)):
+    # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
+    for folder in dict.fromkeys((beside / path, Path(os.path.normpath(beside / path)), path)):
         if is_folder(folder):
             return LocalFiles(folder)
     if ref.is_hub_id:

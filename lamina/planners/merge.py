@@ -26,6 +26,7 @@ from lamina.planners.notices import (
     tell_of_ends,
     tell_of_filters,
     tell_of_lone_weights,
+    tell_of_rhythm,
     tell_of_scale,
     tell_of_uneven_layers,
     tell_of_weight_sums,
@@ -100,6 +101,7 @@ def plan_merge(
     tell_of_blends(jobs, findings)
     tell_of_ends(request, jobs, findings)
     tell_of_uneven_layers(request, findings)
+    tell_of_rhythm(request, findings)
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, findings)
@@ -234,7 +236,7 @@ def _own_method(name: str, recipe: Recipe, findings: Findings, own_code: bool) -
     way = ("merge_method",)
     if recipe.schema.stack is not None:
         message = "the entries of a `stack` are blended by linear or slerp; in `slices`, methods of your own may stand."
-        findings.fault("stack-method", message, way, "linear")
+        findings.fault("stack-method", message, way, "linear", [Put(way, "linear")])
         return METHODS["linear"]  # stands in, so that the rest can be looked at
     if names_code(name) and PurePath(recipe.file).name in CARRIED_RECIPES and not own_code:
         message = (
@@ -246,7 +248,9 @@ def _own_method(name: str, recipe: Recipe, findings: Findings, own_code: bool) -
     try:
         method = own_method(name, recipe.folder)
     except NoSuchMethod as error:
-        findings.fault("own-code", str(error), way, error.suggestion)
+        meant = error.suggestion
+        whole = meant if ":" in meant else f"{meant}:{name.rpartition(':')[2]}"  # a file, or one with its function
+        findings.fault("own-code", str(error), way, meant, [Put(way, whole)] if meant else [])
         return None
     findings.notice("own-code", f"the merge runs code that does not come with Lamina: {method.file}.", way)
     return method
@@ -280,7 +284,7 @@ def _tell_of_missing(ref: ModelRef, error: CheckpointError, way: Way, findings: 
     try:
         beside = [each.name for each in around.iterdir() if each.name != path.name and (each / "config.json").is_file()]
         is_file = (folder / path).is_file()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         beside, is_file = [], False
     meant = nearest(ref.path, words)
     if meant is None and is_file:

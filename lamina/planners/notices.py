@@ -10,6 +10,7 @@ from lamina.architectures.layer_config import has_layer_kinds
 from lamina.errors import nearest
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
+from lamina.planners.rhythm import kinds_of, lapse
 from lamina.planners.slices import FilterUse, Jobs
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
@@ -168,6 +169,27 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
                 f"layers {spans(list(uneven))} of `{model.name}` do not hold the same tensors as the others "
                 f"(layer {index}: {', '.join(sorted(names)[:3])}), and its config.json does not say why.",
             )
+
+
+def tell_of_rhythm(request: Request, findings: Findings) -> None:
+    """Layer kinds that no longer come round as they do in the model, which not every runtime can be told."""
+    kinds = {ref: kinds_of(model.config, model.architecture.depth) for ref, model in request.models.items()}
+    sources = [(entry.sources[0], index) for entry in request.slices for index in range(entry.depth)]
+    stack = [(source.start + index, kinds[source.ref][source.start + index]) for source, index in sources]
+    found = lapse(kinds_of(request.donor.config, request.donor.architecture.depth), stack)
+    if found is not None:
+        layers = f"output layer{'s' if len(found.out) > 1 else ''} {spans(found.out)}"
+        instead = " or ".join(map(str, found.instead))
+        where = "at the bottom" if found.ends is None else f"behind layer {found.ends}"
+        findings.notice(
+            "rhythm",
+            f"layer kinds come round every {found.period} layers in `{request.donor.name}`, and {layers} of the result "
+            "are not what that rhythm has in their place. transformers and vLLM read the kinds from config.json, where "
+            "they are right; llama.cpp takes them from a period for an architecture, and would run these layers as "
+            f"what they are not. It is lost at output layer {found.place}, where layer {found.begins} stands {where}; "
+            f"layer {instead} in its place keeps it.",
+            sources[found.place][0].way,
+        )
 
 
 def tell_of_filters(request: Request, matched: Set[FilterUse], findings: Findings) -> None:

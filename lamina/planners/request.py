@@ -146,7 +146,7 @@ def typed_parameters(
             place = (*way[:-1], written) if beside_model else (*way, written)
             valid = mapped(setting, partial(_as_valid, method.parameters[name]))
             findings.fault("parameter-value", f"{error}{hint}", place, meant, [Put(place, as_data(valid))])
-            typed[name] = (Conditional(None, (1.0,)),)  # stands in, so that the rest can be looked at
+            typed[name] = (Conditional(None, (method.parameters[name].stand_in,)),)
     return typed
 
 
@@ -162,7 +162,7 @@ def _number_meant(value: Scalar) -> str:
 def _as_valid(parameter: Parameter, value: Scalar) -> Scalar:
     """A value as it is; or one that the parameter takes, as near to it as can be told."""
     meaning = parameter.meaning
-    usual = 0.5 if parameter.default is None else parameter.default
+    usual = 0.5 if parameter.default is None and not meaning.choices else parameter.stand_in
     tries: list[Scalar] = [value, _number_meant(value)]
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
         tries += [value / 100] * (meaning.maximum == 1 and value >= 10)

@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.infer import is_tied_by_config, text_key
 from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.merge_methods import METHODS
-from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.chat import chosen_template
+from lamina.planners.model_card import CARD, model_card
 from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
@@ -27,7 +25,6 @@ from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
 from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
 from lamina.tokenizers.vocabulary import VOCABULARY_FILES
-from lamina.version import VERSION
 from lamina.wording import listed
 
 # What is carried as it is: of the model that gives the tokenizer, and of the donor, where they have it.
@@ -82,12 +79,14 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
     recipe = request.recipe
     config = _config(request, jobs, findings)
     recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
+    carried = _carried(request, findings)
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
-        *_carried(request, findings),
-        *_own_code(request),
+        *carried,
+        *(file for file in _own_code(request) if file.name not in {other.name for other in carried}),
         SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
-        SideFile("README.md", _card(request, recipe_name).encode(), about_the_merge=True),
+        SideFile(CARD, model_card(request, recipe_name, findings).encode(), about_the_merge=True),
+        *(SideFile(name, content, about_the_merge=True) for name, content in recipe.notes.items()),
     )
 
 
@@ -189,28 +188,6 @@ def _has_own_words(request: Request) -> bool:
     return request.method.name not in METHODS or any(
         value is not None for value in (schema.stack, schema.gradient_ends, schema.embed, schema.norm, schema.head)
     )
-
-
-def _card(request: Request, recipe_name: str) -> str:
-    refs = list(request.models)
-    hub_ids = [ref.path for ref in refs if ref.is_hub_id]
-    head: dict[str, Any] = {"base_model": hub_ids, "base_model_relation": "merge"} if hub_ids else {}
-    head |= {"library_name": "transformers", "tags": ["merge", "lamina"]}
-    method = request.method
-    name = f"[{method.title}]({method.reference})" if method.reference else method.title
-    names = "\n".join(f"- {_shown(ref)}" for ref in refs)
-    return (
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
-        f"# A merge of {len(refs)} model{'s' if len(refs) != 1 else ''}\n\n"
-        f"Made with Lamina {VERSION} by {name}: {method.summary}\n\n"
-        f"{request.depth} layers, from:\n\n{names}\n\n"
-        f"The recipe (`{recipe_name}`):\n\n```yaml\n{request.recipe.text.rstrip()}\n```\n"
-    )
-
-
-def _shown(ref: ModelRef) -> str:
-    """A model's name without a place on this machine."""
-    return str(ref) if not ref.path.startswith(("/", "~", ".")) else ref.path.rstrip("/").rpartition("/")[2]
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

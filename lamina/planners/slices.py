@@ -13,7 +13,8 @@ from typing import Literal
 
 import xxhash
 
-from lamina.expressions.nodes import Expr, cast, merge
+from lamina.architectures.layer_config import is_unmoved
+from lamina.expressions.nodes import Expr, cast, concat, merge, slice_of
 from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
 from lamina.merge_methods.parameters import Parameter, Value
 from lamina.models.plain import PlainModel
@@ -79,6 +80,9 @@ class _Place:
     method: MergeMethod
     position: Position
     layer: int | None = None
+    packed_on: int | None = (
+        None  # the axis on which a tensor holds something of every layer: only this layer's is meant
+    )
 
 
 def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) -> Jobs:
@@ -87,7 +91,11 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     make = maker.job
     embed, norm, head = (_end(request, role) for role in ("embed", "norm", "head"))
     donor = request.donor.architecture
-    jobs = [make(name, _same(name), embed) for name in _names(request, embed, lambda model: model.architecture.before)]
+    packed = {} if _is_one_stretch(request) else dict(donor.packed)
+    jobs = [
+        maker.packed_job(name, packed[name]) if name in packed else make(name, _same(name), embed)
+        for name in _names(request, embed, lambda model: model.architecture.before)
+    ]
     jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
     jobs += [make(name, _same(name), norm) for name in _names(request, norm, lambda model: model.architecture.norms)]
     if request.keeps_next_token:
@@ -102,6 +110,11 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     written = [*jobs, None if tied else head_job]
     made = tuple(job for job in written if job is not None)
     return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
+
+
+def _is_one_stretch(request: Request) -> bool:
+    """True where all layers are made alike and none moves: then a tensor that packs them is like any other."""
+    return len(request.slices) == 1 and is_unmoved(request.donor.decoder, request.origins)
 
 
 def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
@@ -193,6 +206,22 @@ class _Maker:
             expr = cast(expr, target)
         return Job(name, expr, place.layer)
 
+    def packed_job(self, name: str, axis: int) -> Job | None:
+        """A tensor that holds something of every layer, side by side: for each output layer what its sources hold."""
+        made: list[Job | None] = []
+        for entry in self._request.slices:
+            for index in range(entry.depth):
+                place = _Place(entry, self._request.method, Position(index, entry.depth), len(made), packed_on=axis)
+                made.append(self.job(name, _same(name), place))
+        jobs = [job for job in made if job is not None]
+        if len(jobs) < len(made):
+            return None  # told where a layer's part could not be made
+        try:
+            return Job(name, concat([job.expr for job in jobs], axis), None)
+        except ValueError as error:
+            self._findings.fault("shape", f"{name} packs all layers: {error}.", self._request.slices[0].way)
+            return None
+
     def _tell_of_undefined(
         self,
         name: str,
@@ -215,6 +244,8 @@ class _Maker:
 
     def _drawn_as(self, name: str, place: _Place) -> str:
         """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
+        if place.packed_on is not None:
+            return f"{name}.{place.layer}"
         donor = self._request.donor.architecture
         tied = all(self._request.models[source.ref].architecture.tied for source in place.entry.sources)
         return donor.embedding if name == donor.head and tied else name
@@ -231,6 +262,14 @@ class _Maker:
                     message = f"{name} needs `{tensor}`, which `{source.ref}` does not have."
                     self._findings.fault("missing-tensor", message, source.way)
                 return None
+            if place.packed_on is not None:
+                layer, depth = source.start + place.position.index, model.architecture.depth
+                width, rest = divmod(expr.spec.shape[place.packed_on], depth)
+                if rest or expr.spec.dtype.kind is not Kind.FLOAT:
+                    message = f"`{tensor}` of `{source.ref}` ({expr.spec}) does not come apart into {depth} layers."
+                    self._findings.fault("shape", message, source.way)
+                    return None
+                expr = slice_of(expr, place.packed_on, layer * width, (layer + 1) * width)
             parts.append((tensor, expr))
         first = parts[0][1]
         for source, (tensor, expr) in zip(place.entry.sources, parts, strict=True):

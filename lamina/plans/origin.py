@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.expressions.inspect import parts
-from lamina.expressions.nodes import Expr, Merge, Read
+from lamina.expressions.nodes import Concat, Expr, Merge, Read, Slice
 from lamina.merge_methods import method_called
 from lamina.plans.plan import Job
 from lamina.wording import in_bytes
@@ -123,8 +123,15 @@ def _named(expr: Expr, names: Mapping[str, str]) -> str:
             summed = expr.base is not None and expr.coefficients
             what = " · base + the sum of coefficient × (tensor - base)" if summed else ""
             return f"{method_called(expr.method).title}{what} · {expr.spec.dtype}"
+        case Slice():
+            return f"{_AXES[expr.axis]} {expr.start}-{expr.stop - 1} · {expr.spec}"
+        case Concat():
+            return f"{_AXES[expr.axis]} side by side · {expr.spec}"
         case _:
             return f"{type(expr).__name__.lower()} to {expr.spec.dtype}"
+
+
+_AXES = {0: "rows", -1: "columns"}
 
 
 def _inputs(expr: Expr) -> Iterator[tuple[str, float | None, Expr]]:

@@ -15,9 +15,8 @@ from typing import Any
 
 import xxhash
 
-from lamina.expressions.inspect import described, peak_bytes, reads
+from lamina.expressions.inspect import described, peak_bytes, reads, scratch_bytes
 from lamina.expressions.nodes import Expr
-from lamina.kernels.numpy_kernels import SCRATCH_BYTES
 from lamina.plans import show
 from lamina.tensor_spec import TensorSpec
 
@@ -176,4 +175,4 @@ class Plan:
     @cached_property
     def bytes_per_worker(self) -> int:
         """Memory that each worker holds: its largest block with everything in it, and its scratch."""
-        return max((peak_bytes(job.expr) for job in self.jobs), default=0) + SCRATCH_BYTES
+        return max((peak_bytes(job.expr) + scratch_bytes(job.expr) for job in self.jobs), default=0)

@@ -24,7 +24,8 @@ class Recipe:
     `text` has the changes of `--set` in it, `written` has not: the places are places of that.
     `slips` are faults that the border lets pass: worth a notice. `incomplete` are the ways of slices from
     which an entry had to be left out (the empty way: of the whole recipe). `origins` are the ways in the text
-    of what has another in the schema, since something before it was left out or its key was misspelt.
+    of what has another in the schema, since something before it was left out or its key was misspelt. `notes`
+    are small files, by name, that whoever made the recipe wants to lie beside the result.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Recipe:
     border: Border = "normal"
     origins: Mapping[Way, Way] = field(default_factory=dict)
     overrides: Mapping[Way, str] = field(default_factory=dict)
+    notes: Mapping[str, bytes] = field(default_factory=dict)
 
     def problem(
         self, code: str, message: str, way: Way = (), suggestion: str = "", steps: Sequence[Step] = ()

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from conformance.settings import resolve
+
 from .checkpoints import Checkpoint
 
 PRECISION = {torch.bfloat16: (8, -126), torch.float16: (11, -14), torch.float32: (24, -126), torch.float64: (53, -1022)}
@@ -125,42 +127,6 @@ def promoted(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
-
-
-# Settings: scalars, gradients, filters, precedence
-
-
-def interpolate(gradient: Sequence[float], t: float) -> float:
-    position = t * (len(gradient) - 1)
-    left = math.trunc(position)
-    fraction = position - left
-    return (1 - fraction) * gradient[left] + fraction * gradient[min(left + 1, len(gradient) - 1)]
-
-
-def setting(value: Any, name: str, t: float) -> Any:
-    """The value of one level's setting for a tensor name at position t, or None where the level says nothing."""
-    if isinstance(value, Mapping):
-        value = [value]
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for item in value:
-            if item.get("filter") in (None, "*") or item["filter"] in name:
-                return setting(item["value"], name, t)
-        return None
-    if isinstance(value, list):
-        if not value:
-            return None
-        if any(isinstance(item, bool) for item in value):
-            return value[math.trunc(t * (len(value) - 1))]
-        return interpolate([float(item) for item in value], t)
-    return value
-
-
-def resolve(parameter: str, levels: Sequence[Mapping[str, Any]], name: str, t: float, default: Any = None) -> Any:
-    for level in levels:
-        found = setting(level.get(parameter), name, t)
-        if found is not None:
-            return found
-    return default
 
 
 # Recipes

@@ -283,7 +283,8 @@ def test_passthrough_scales_by_filter_and_copies_the_rest(bench: Bench) -> None:
 
 def test_a_copied_tensor_keeps_every_bit_of_it_nan_payloads_too(bench: Bench, tmp_path: Path) -> None:
     patterns = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
-    tensors = {**bench["a"].tensors, "model.layers.2.mlp.all_patterns": patterns}
+    own = {f"model.layers.{layer}.mlp.all_patterns": patterns.clone() for layer in range(bench["a"].depth)}
+    tensors = {**bench["a"].tensors, **own}
     copy = write_checkpoint(tmp_path / "patterns", tensors, bench["a"].config)
     for recipe in (
         slices([ranged(str(copy.folder), 2, 3)], method="passthrough", dtype="bfloat16"),

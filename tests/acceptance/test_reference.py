@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from conformance.settings import interpolate, setting
+
 from .checkpoints import bits, depth_map, read_checkpoint
 from .conftest import Bench
 from .reference import (
@@ -14,10 +16,8 @@ from .reference import (
     assert_rounded_once,
     expected_output,
     half_ulp,
-    interpolate,
     linear,
     pair_weights,
-    setting,
     task_arithmetic,
 )
 

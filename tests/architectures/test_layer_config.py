@@ -53,6 +53,11 @@ def test_a_depth_that_is_said_twice_is_written_twice() -> None:
     assert result == {"num_blocks": 6, "num_hidden_layers": 6}
 
 
+def test_the_cache_of_a_decoder_without_its_encoder_is_as_long_as_it() -> None:
+    assert restacked({"decoder_layers": 4, "encoder_layers": 5}, DOUBLED)["encoder_layers"] == 6
+    assert restacked({"decoder_layers": 4, "encoder_layers": 9}, DOUBLED)["encoder_layers"] == 9
+
+
 # What has one value a layer
 
 
@@ -136,6 +141,13 @@ def test_kinds_by_a_rule_that_is_not_known_stand_in_the_way_of_moved_layers_alon
     assert problems({"model_type": "flint"}, [0, 1, 2, 3]) == []
 
 
+def test_a_last_layer_that_the_class_takes_for_one_kind_is_of_that_kind() -> None:
+    s, f = "sliding_attention", "full_attention"
+    config = {"model_type": "gemma4_text", "layer_types": [s, f, s, f]}
+    assert restacked(config, [0, 1, 2, 2, 3])["layer_types"] == [s, f, s, s, f]
+    assert "takes its last layer for full_attention" in problems(config, [0, 1, 2, 3, 0])[0]
+
+
 def test_dense_layers_that_still_come_first_are_counted_again() -> None:
     assert restacked({"first_k_dense_replace": 1}, [0, 1, 2, 3, 2, 3])["first_k_dense_replace"] == 1
     assert restacked({"first_k_dense_replace": 2}, [0, 1, 0, 1, 2, 3])["first_k_dense_replace"] == 4
@@ -210,7 +222,6 @@ def test_next_token_layers_are_forgotten_when_layers_move() -> None:
     ("config", "words"),
     [
         ({"scale_attn_by_inverse_layer_idx": True}, "divides by its own number"),
-        ({"hidden_size_per_layer_input": 4}, "one tensor holds columns for all layers"),
         ({"n_layers_per_attn_res_block": 2}, "grouped by number"),
         ({"model_type": "diffllama"}, "compute with their own number"),
         ({"model_type": "zamba2"}, "share blocks"),
@@ -229,7 +240,7 @@ def test_a_first_layer_unlike_the_others_stays_the_first() -> None:
     for layers, right in (([0, 1, 2, 2, 3], True), ([0, 0, 1], False), ([1, 2, 3], False)):
         found = restacked_config(model, [[Origin(model, layer)] for layer in layers])[1]
         assert (found == []) is right, layers
-    assert "its first layer has other tensors" in found[0]
+    assert "layer 0 and the others differ in pre_norm" in found[0]
 
 
 def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move() -> None:
@@ -239,7 +250,7 @@ def test_a_layer_that_is_unlike_the_others_where_config_json_says_why_may_move()
 
 def test_a_layer_in_the_middle_that_is_unlike_the_others_may_not_move() -> None:
     model = decoder({}, odd={1: "extra"})
-    assert "layers 1 have other tensors" in restacked_config(model, [[Origin(model, 1)]])[1][0]
+    assert "layer 1 and the others differ in extra" in restacked_config(model, [[Origin(model, 1)]])[1][0]
 
 
 def test_an_unknown_list_as_long_as_the_model_stands_in_the_way_and_the_letter_names_the_flag() -> None:
@@ -272,7 +283,6 @@ configs = st.fixed_dictionaries(
         "mlp_only_layers": st.lists(st.integers(0, 3), max_size=3),
         "full_attn_idxs": st.lists(st.integers(0, 3), max_size=3, unique=True).map(sorted),
         "num_kv_shared_layers": st.integers(0, 3),
-        "hidden_size_per_layer_input": st.integers(0, 1),
         "per_layer_config": st.dictionaries(st.sampled_from("0123"), st.just({"skip": []}), max_size=2),
         "model_type": st.sampled_from(["gemma2", "llama", "flint", "zamba", "qwen3_moe", "jamba", "exaone_moe"]),
         "sliding_window_pattern": st.integers(1, 3),

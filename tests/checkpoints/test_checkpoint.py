@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lamina.checkpoints.checkpoint import MAX_SAMPLES, Checkpoint, open_checkpoint, read_json
+from lamina.checkpoints.checkpoint import (
+    MAX_SAMPLES,
+    Checkpoint,
+    FetchProgress,
+    LocalFiles,
+    open_checkpoint,
+    read_json,
+)
+from lamina.checkpoints.entries import Entry
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.errors import CheckpointError, InputChanged
 from lamina.tensor_spec import BF16, F32, TensorSpec
@@ -203,6 +213,41 @@ def test_a_file_that_vanished_is_a_letter(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputChanged, match="was there when the merge was planned"):
         checkpoint.read("a")
+
+
+class Away(LocalFiles):
+    """Files that are elsewhere until they are fetched, as far as their headers can tell."""
+
+    is_here = False
+
+    def headers(self, names: Sequence[str]) -> dict[str, dict[str, Entry]]:
+        found = super().headers(names)
+        if self.is_here:
+            return found
+        return {
+            file: {name: replace(entry, offset=None) for name, entry in header.items()}
+            for file, header in found.items()
+        }
+
+    def fetch(self, names: Iterable[str], progress: FetchProgress) -> None:  # noqa: ARG002
+        self.is_here = True
+
+
+def test_places_are_found_when_the_file_has_come(tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([1.0, 2.0]), "b": torch.ones(1)}, tmp_path / "pytorch_model.bin")
+    checkpoint = open_checkpoint(Away(tmp_path))
+    checkpoint.fetch(["a"])
+    assert values(checkpoint, "a") == [1, 2]
+    assert values(checkpoint, "b") == [1]
+
+
+@pytest.mark.parametrize("other", [{"a": torch.zeros(3)}, {"b": torch.zeros(2)}], ids=["shape", "name"])
+def test_a_file_that_comes_with_other_tensors_is_a_letter(other: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
+    checkpoint = open_checkpoint(Away(tmp_path))
+    torch.save(other, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputChanged, match=r"pytorch_model\.bin holds other tensors"):
+        checkpoint.fetch(["a"])
 
 
 # Digests

@@ -19,7 +19,8 @@ import torch
 from lamina.checkpoints.checkpoint import open_checkpoint
 from lamina.checkpoints.entries import Entry
 from lamina.checkpoints.formats import open_tensors
-from lamina.checkpoints.torch_pickle import MAX_DIRECTORY, MAX_PICKLE, read_torch_pickle
+from lamina.checkpoints.stored_zip import MAX_DIRECTORY
+from lamina.checkpoints.torch_pickle import MAX_PICKLE, read_torch_pickle
 from lamina.errors import CheckpointError
 from lamina.tensor_spec import F32, TensorSpec
 
@@ -170,7 +171,7 @@ def test_what_is_no_plain_state_dict_is_refused_with_its_reason(what: str, tmp_p
 
 
 def test_the_format_before_torch_1_6_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"wrote before version 1\.6; load it with torch and save"):
+    with pytest.raises(ValueError, match=r"wrote before version 1\.6\. Load it with torch and save"):
         read(saved({"a": MATRIX}, _use_new_zipfile_serialization=False))
 
 
@@ -259,13 +260,13 @@ LIES: dict[str, tuple[object, str]] = {
     "beyond it by its first element": (rebuilt(first=1), "reaches element 6 of a storage of 6"),
     "beyond it by its strides": (rebuilt(strides=(4, 1)), "reaches element 6"),
     "far beyond it": (rebuilt(strides=(1 << 61, 1)), "reaches element"),
-    "a storage beyond its record": (rebuilt(count=7), "storage of 28 bytes, of which the file holds 24"),
+    "a storage beyond its record": (rebuilt(count=7), "storage has 28 bytes, of which the file holds 24"),
     "a storage of 2^61": (rebuilt(count=1 << 61), "of which the file holds 24"),
     "a storage of 2^63": (rebuilt(count=1 << 63), "not a storage"),
     "a storage of negative size": (rebuilt(count=-6), "not a storage"),
     "a storage without a size": (rebuilt(count="6"), "not a storage"),
-    "a storage that is not there": (rebuilt(key="1"), "storage `1`, which the archive does not hold"),
-    "a storage in another folder": (rebuilt(key="../../../etc/passwd"), "which the archive does not hold"),
+    "a storage that is not there": (rebuilt(key="1"), "does not hold its storage `1`"),
+    "a storage in another folder": (rebuilt(key="../../../etc/passwd"), "does not hold its storage"),
     "a storage by a number": (rebuilt(key=0), "not a storage"),
     "a storage that is a dtype": (rebuilt(kind=torch.float32), "not a storage"),
     "an untyped storage": (rebuilt(kind=torch.UntypedStorage, count=24), "not a storage and a shape"),
@@ -352,12 +353,12 @@ TORN: dict[str, tuple[bytes, str]] = {
         "no record at byte",
     ),
     "two records of one name": (with_two_of_one_name(), "two records of one name"),
-    "no directory": (archive()[: archive().index(b"PK\1\2")], "not a zip archive that can be read"),
-    "a directory that is cut off": (archive()[:-30], "not a zip archive that can be read"),
+    "no directory": (archive()[: archive().index(b"PK\1\2")], "no zip archive that can be read"),
+    "a directory that is cut off": (archive()[:-30], "no zip archive that can be read"),
     "an archive of nothing": (b"PK\5\6" + bytes(18), "0 files `data.pkl`"),
     "a directory before the file": (
         archive()[:-10] + struct.pack("<IIH", 0xFFFFFF, 0, 0),
-        "not a zip archive that can be read",
+        "no zip archive that can be read",
     ),
 }
 

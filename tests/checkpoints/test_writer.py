@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from lamina.checkpoints import files, writer
+from lamina.checkpoints import files, staging
+from lamina.checkpoints.journal import Finished
 from lamina.checkpoints.layout import INDEX_NAME, Layout, lay_out
-from lamina.checkpoints.writer import CheckpointWriter, check_output, damage, made_by, staging_of
+from lamina.checkpoints.staging import staging_of
+from lamina.checkpoints.writer import CheckpointWriter, check_output, damage, made_by
 from lamina.errors import LaminaError, OutputError, WriteFailed
 from lamina.tensor_spec import DTYPES, TensorSpec
 
@@ -34,8 +36,8 @@ def test_tensors_appear_with_what_was_put_in_any_order(tmp_path: Path) -> None:
         sink.put("b", 0, memoryview(b"xyz"))
         sink.put("a", 2, memoryview(b"cd"))
         sink.put("a", 0, memoryview(b"ab"))
-        sink.put_file("config.json", b"{}")
-        sink.publish()
+        finish_all(sink)
+        sink.publish({"config.json": b"{}"})
     assert content_of(out) == {"a": b"abcd", "b": b"xyz"}
     assert names_in(out) == [
         "config.json",
@@ -64,7 +66,8 @@ def test_many_threads_put_at_once(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        sink.publish()
+        finish_all(sink)
+        sink.publish({})
     assert content_of(tmp_path / "out") == {f"t{number}": bytes([number]) * 1000 for number in range(16)}
 
 
@@ -94,7 +97,7 @@ def test_nothing_is_visible_before_it_is_published(tmp_path: Path) -> None:
     with CheckpointWriter(LAYOUT, tmp_path / "out") as sink:
         put_all(sink)
         assert names_in(tmp_path) == [".out.lamina"]
-        sink.publish()
+        sink.publish({})
         assert "out" in names_in(tmp_path)
 
 
@@ -132,7 +135,7 @@ def failing(number: int, call: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("call", ["open", "fsync", "pwrite", "posix_fallocate"])
-def test_a_disk_that_refuses_is_a_letter_and_leaves_nothing(
+def test_a_disk_that_refuses_is_a_letter_and_leaves_what_stood_there(
     call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     descriptors = open_descriptors()
@@ -148,9 +151,10 @@ def test_a_disk_that_refuses_is_a_letter_and_leaves_nothing(
             return
     kept = names_in(tmp_path / "out") == ["precious.txt"]
     assert kept or content_of(tmp_path / "out") == {"a": b"aaaa", "b": b"bbb"}
-    assert names_in(tmp_path) == ["out"]
     assert open_descriptors() == descriptors, "files or the lock were left open"
     publish(tmp_path / "out")  # and the next run is free to go
+    assert content_of(tmp_path / "out") == {"a": b"aaaa", "b": b"bbb"}
+    assert names_in(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -158,18 +162,20 @@ def test_a_rename_that_fails_gives_back_what_stood_there(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_output(tmp_path / "out")
-    monkeypatch.setattr(Path, "rename", failing(number, Path.rename))
-    with pytest.raises(WriteFailed):
-        publish(tmp_path / "out")
-    assert names_in(tmp_path) == ["out"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing(number, Path.rename))
+        with pytest.raises(WriteFailed):
+            publish(tmp_path / "out")
     assert names_in(tmp_path / "out") == ["precious.txt"]
+    publish(tmp_path / "out")
+    assert names_in(tmp_path) == ["out"]
 
 
 def test_ctrl_c_between_the_two_renames_gives_back_what_stood_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_output(tmp_path / "out")
-    move, moves = writer.move, []
+    move, moves = staging.move, []
 
     def interrupted(source: Path, target: Path) -> None:
         moves.append(target)
@@ -177,7 +183,7 @@ def test_ctrl_c_between_the_two_renames_gives_back_what_stood_there(
             raise KeyboardInterrupt
         move(source, target)
 
-    monkeypatch.setattr(writer, "move", interrupted)
+    monkeypatch.setattr(staging, "move", interrupted)
     with pytest.raises(KeyboardInterrupt):
         publish(tmp_path / "out")
     assert names_in(tmp_path / "out") == ["precious.txt"]
@@ -187,7 +193,7 @@ def test_ctrl_c_between_the_two_renames_gives_back_what_stood_there(
 
 
 def test_half_made_files_of_a_dead_run_are_removed(tmp_path: Path) -> None:
-    staging = staging_of(tmp_path / "out")
+    staging = staging_of(tmp_path / "out").folder
     (staging / "content").mkdir(parents=True)
     (staging / "content" / "left-over.bin").write_bytes(b"half")
     (staging / "lock").touch()
@@ -198,7 +204,7 @@ def test_half_made_files_of_a_dead_run_are_removed(tmp_path: Path) -> None:
 
 def test_an_output_moved_aside_by_a_dead_run_comes_back(tmp_path: Path) -> None:
     """The run died between the two renames, and the next one is stopped: the user's folder is where it was."""
-    old_output(staging_of(tmp_path / "out") / "replaced")
+    old_output(staging_of(tmp_path / "out").folder / "replaced")
     with pytest.raises(KeyboardInterrupt), CheckpointWriter(LAYOUT, tmp_path / "out"):
         raise KeyboardInterrupt
     assert names_in(tmp_path) == ["out"]
@@ -208,7 +214,7 @@ def test_an_output_moved_aside_by_a_dead_run_comes_back(tmp_path: Path) -> None:
 def test_an_old_output_that_a_dead_run_had_replaced_is_removed(tmp_path: Path) -> None:
     """The run died after the second rename: the new folder is whole, the old one is in the way."""
     publish(tmp_path / "out")
-    old_output(staging_of(tmp_path / "out") / "replaced")
+    old_output(staging_of(tmp_path / "out").folder / "replaced")
     with pytest.raises(KeyboardInterrupt), CheckpointWriter(LAYOUT, tmp_path / "out"):
         raise KeyboardInterrupt
     assert names_in(tmp_path) == ["out"]
@@ -244,8 +250,8 @@ def test_a_second_writer_is_refused_and_does_not_disturb_the_first(tmp_path: Pat
             CheckpointWriter(LAYOUT, tmp_path / "out")
         with CheckpointWriter(LAYOUT, tmp_path / "other") as other:
             put_all(other)
-            other.publish()
-        sink.publish()
+            other.publish({})
+        sink.publish({})
     assert content_of(tmp_path / "out") == {"a": b"aaaa", "b": b"bbb"}
 
 
@@ -326,12 +332,18 @@ def test_a_record_that_lists_no_files_is_looked_at_without_a_crash(content: obje
 def put_all(sink: CheckpointWriter) -> None:
     for name, place in sink._layout.places.items():
         sink.put(name, 0, memoryview(name.encode() * place.nbytes))
+    finish_all(sink)
+
+
+def finish_all(sink: CheckpointWriter) -> None:
+    for name in sink._layout.places:
+        sink.finish(Finished(name, digest=""))
 
 
 def publish(out: Path, layout: Layout = LAYOUT) -> None:
     with CheckpointWriter(layout, out) as sink:
         put_all(sink)
-        sink.publish()
+        sink.publish({})
 
 
 def old_output(folder: Path) -> None:

@@ -155,5 +155,5 @@ def test_the_shell_completes_verbs_and_flags(folder: Path) -> None:
 
 
 def test_the_exit_codes_on_the_page_are_those_that_there_are() -> None:
-    assert set(EXIT_CODES) == {0, 1, 2, 130, 141}
+    assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 130, 141}
     assert entry.VERBS

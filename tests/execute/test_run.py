@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lamina.checkpoints.journal import Finished
 from lamina.errors import InputChanged, LaminaError, MemoryBudgetError, NonFiniteResult, UnmergeableTensor, WriteFailed
 from lamina.execute.memory import MOST_WORKERS, peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.run import STRETCH_BLOCKS, Report, run
@@ -44,11 +45,19 @@ class Memory:
     def __init__(self, plan: Plan) -> None:
         self.content = {name: bytearray(spec.nbytes) for name, spec in plan.specs.items()}
         self.times = {name: np.zeros(spec.nbytes, np.uint8) for name, spec in plan.specs.items()}
+        self.finished: dict[str, Finished] = {}
+
+    def done(self) -> Set[str]:
+        return frozenset()
 
     def put(self, name: str, first_byte: int, block: memoryview, /) -> None:
         end = first_byte + len(block)
         self.content[name][first_byte:end] = block
         self.times[name][first_byte:end] += 1
+
+    def finish(self, made: Finished) -> None:
+        assert made.name not in self.finished
+        self.finished[made.name] = made
 
 
 def read(model: str, name: str, shape: tuple[int, ...], dtype: DType = F32) -> Read:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lamina.errors import NonFiniteResult, UnmergeableTensor
 from lamina.expressions.compute import Worker, Workspace, compute
 from lamina.expressions.inspect import peak_bytes, reads
-from lamina.expressions.nodes import Cast, Expr, Merge, Read, cast
+from lamina.expressions.nodes import Cast, Expr, Merge, Read, cast, concat, slice_of
 from lamina.kernels.interface import Stored
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.tensor_spec import BF16, BLOCK_ELEMENTS, DTYPES, F16, F32, F64, DType, TensorSpec
@@ -52,6 +53,48 @@ def test_deltas_are_added_to_their_base() -> None:
     assert values(block) == [2]
 
 
+GRID = np.arange(12.0).reshape(3, 4)  # three rows, four columns
+
+
+def grid(model: str = "a", dtype: DType = F32) -> Read:
+    return Read(model, "w", TensorSpec((3, 4), dtype))
+
+
+@pytest.mark.parametrize(
+    ("expr", "answer"),
+    [
+        (slice_of(grid(), 0, 1, 3), GRID[1:3]),
+        (slice_of(grid(), -1, 1, 3), GRID[:, 1:3]),
+        (concat([grid(), slice_of(grid(), 0, 0, 1)], 0), np.concatenate([GRID, GRID[:1]])),
+        (concat([slice_of(grid(), -1, 2, 4), grid()], -1), np.concatenate([GRID[:, 2:], GRID], axis=1)),
+        (slice_of(concat([grid(), grid()], -1), -1, 3, 5), GRID[:, [3, 0]]),
+        (
+            Merge(
+                "linear",
+                (slice_of(grid(), -1, 0, 2), slice_of(grid(), -1, 2, 4)),
+                (1.0, 2.0),
+                None,
+                TensorSpec((3, 2), F32),
+            ),
+            GRID[:, :2] + 2 * GRID[:, 2:],
+        ),
+    ],
+)
+def test_tensors_are_taken_apart_and_put_side_by_side(expr: Expr, answer: NDArray[Any]) -> None:
+    """Whole, and row by row."""
+    data = {"a": floats(list(GRID.flat), F32)}
+    assert expr.spec.shape == answer.shape
+    assert values(made(expr, data)[0]) == list(answer.flat)
+    width = answer.shape[1]
+    rows = [values(made(expr, data, start, start + width)[0]) for start in range(0, answer.size, width)]
+    assert rows == answer.tolist()
+
+
+def test_what_is_no_finite_part_of_a_tensor_is_seen() -> None:
+    data = {"a": floats([math.nan, 1, 2, 3, *range(8)], F32)}
+    assert not made(concat([slice_of(grid(), -1, 0, 1), slice_of(grid(), -1, 2, 3)], -1), data)[1]
+
+
 def test_a_merge_may_be_an_input_of_another() -> None:
     inner = linear([tensor("a", F32, 1), tensor("b", F32, 1)], [1.0, 1.0], F32)
     expr = linear([inner, cast(tensor("c", BF16, 1), F32)], [2.0, 1.0], F16)
@@ -62,6 +105,14 @@ def test_a_merge_may_be_an_input_of_another() -> None:
 def test_one_tensor_read_twice_counts_twice() -> None:
     expr = linear([tensor("a", F32, 1), tensor("a", F32, 1)], [0.5, 0.25], F32)
     assert values(made(expr, {"a": floats([8], F32)})[0]) == [6]
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16, F32, F64])
+def test_what_no_source_counts_for_is_zero_and_never_minus_zero(dtype: DType) -> None:
+    expr = linear([tensor("a", dtype, 4)], [0.0], dtype)
+    block, finite = made(expr, {"a": floats([-1, math.inf, math.nan, 0], dtype)})
+    assert finite
+    assert bytes(block.raw) == bytes(4 * dtype.bits // 8)
 
 
 # NaN and infinity

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.expressions.inspect import Share, described, is_copy, parts, reads, shares
-from lamina.expressions.nodes import Cast, Expr, Merge, Read, cast, merge
+from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice, cast, concat, merge, slice_of
 from lamina.merge_methods import UndefinedMerge
 from lamina.tensor_spec import BF16, DTYPES, F16, F32, F64, DType, TensorSpec
 
@@ -27,6 +27,41 @@ A, B, BASE = tensor("a"), tensor("b"), tensor("base")
 def linear(*weights: float, inputs: tuple[Expr, ...] = (A, B), dtype: DType | None = None) -> Expr:
     values = {"weight": weights, "scale": (1.0,) * len(weights), "normalize": False}
     return merge("linear", inputs, values, dtype=dtype)
+
+
+# slice and concat
+
+
+def test_a_slice_of_everything_is_the_tensor() -> None:
+    assert slice_of(A, -1, 0, 3) is A
+    assert slice_of(A, 0, 1, 2) == Slice(A, 0, 1, 2)
+    assert slice_of(A, 0, 1, 2).spec == TensorSpec((1, 3), BF16)
+
+
+def test_neighbours_in_one_tensor_are_one_stretch() -> None:
+    assert concat([slice_of(A, -1, i, i + 1) for i in range(3)], -1) is A
+    apart = concat([slice_of(A, -1, i, i + 1) for i in (0, 1, 1, 2)], -1)
+    assert apart == Concat((Slice(A, -1, 0, 2), Slice(A, -1, 1, 3)), -1)
+    assert apart.spec == TensorSpec((2, 4), BF16)
+
+
+def test_tensors_side_by_side_have_one_dtype() -> None:
+    wide = tensor("b", F32)
+    assert concat([A, wide], 0) == Concat((Cast(A, wide.spec), wide), 0)
+
+
+def test_what_does_not_fit_side_by_side_is_said() -> None:
+    with pytest.raises(ValueError, match=r"\[2, 3\], \[2, 4\] do not fit"):
+        concat([A, tensor("b", shape=(2, 4))], 0)
+    with pytest.raises(ValueError, match="is no float"):
+        slice_of(tensor("a", DTYPES["I64"]), 0, 0, 1)
+
+
+def test_all_that_is_side_by_side_is_read_and_tells_its_share() -> None:
+    expr = concat([slice_of(A, 0, 0, 1), linear(0.5, 0.25)], 0)
+    assert [read.model for read in reads(expr)] == ["a", "a", "b"]
+    assert [share.factor for share in shares(expr)] == [1.0, 0.5, 0.25]
+    assert described(expr, {"a": "x", "b": "y"}) != described(concat([A, linear(0.5, 0.25)], 0), {"a": "x", "b": "y"})
 
 
 # merge

@@ -19,8 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lamina
 from fuzz.guard import Escape, guarded
 from fuzz.targets import CORPUS, TARGETS
+from fuzz.world import world
 from lamina.errors import LaminaError
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")  # a number: so many, and others each time
@@ -138,6 +140,14 @@ def test_the_guard_sees_what_reaches_out(what: str, tmp_path: Path) -> None:
     with pytest.raises(Escape), guarded(tmp_path / "inside"):
         REACHING[what](tmp_path / "elsewhere")
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["secret"]
+
+
+def test_code_that_a_carried_recipe_names_would_be_seen_if_it_were_run() -> None:
+    named = next(seed for seed in seeds("carried") if b"own.py" in seed)
+    with pytest.raises(LaminaError, match="own-code"):
+        TARGETS["carried"].run(named)
+    with pytest.raises(Escape):
+        lamina.plan(world() / "carried", allow_own_code=True)
 
 
 def test_the_guard_lets_files_inside_be(tmp_path: Path) -> None:

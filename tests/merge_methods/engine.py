@@ -11,10 +11,13 @@ import numpy as np
 from lamina.expressions.compute import Worker, Workspace, compute, measure
 from lamina.expressions.inspect import block_bytes, blocks
 from lamina.expressions.nodes import Expr, Read, merge
-from lamina.kernels.interface import STORAGE, Stored
-from lamina.kernels.numpy_kernels import NumpyKernels, decode
-from lamina.merge_methods import METHODS
-from lamina.tensor_spec import BF16, F32, DType, TensorSpec
+from lamina.kernels.interface import STORAGE
+from lamina.kernels.numpy_kernels import NumpyKernels
+from lamina.merge_methods import method_called
+from lamina.merge_methods.laws import decoded, exact, stored
+from lamina.tensor_spec import F32, DType, TensorSpec
+
+__all__ = ["Array", "Arrays", "decoded", "exact", "expression", "merged", "parameters", "stored"]
 
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +55,7 @@ class Arrays:
 def parameters(method: str, models: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter of a method, as a planner would hand it on: one value a model where it is the models' own."""
     values: dict[str, Any] = {}
-    for parameter in METHODS[method].parameters.values():
+    for parameter in method_called(method).parameters.values():
         value = given.get(parameter.name, parameter.default)
         assert value is not None, parameter.name
         if parameter.meaning.per_model:
@@ -87,22 +90,3 @@ def merged(method: str, inputs: Sequence[Array], base: Array | None = None, **op
     arrays = Arrays()
     expr = expression(arrays, method, inputs, base, **options)
     return decoded(arrays.bits(expr), expr.spec.dtype)
-
-
-def stored(values: Array, dtype: DType) -> Array:
-    """Values in the form in which a file holds them. They have to be exact in `dtype`."""
-    if dtype is not BF16:
-        return np.array(values, STORAGE[dtype], order="C")
-    narrow = np.array(values, np.float32, order="C")
-    return (narrow.view(np.uint32) >> 16).astype(np.uint16)
-
-
-def decoded(bits: Array, dtype: DType) -> Array:
-    values = np.empty(bits.size, np.float64)
-    decode(Stored(bits.reshape(-1), dtype), values)
-    return values.reshape(bits.shape)
-
-
-def exact(values: Array, dtype: DType) -> Array:
-    """The nearest values (towards zero for bf16) that `dtype` holds, in float64."""
-    return decoded(stored(values, dtype), dtype)

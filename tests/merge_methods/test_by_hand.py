@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conformance.formulas import mix
 from lamina.errors import UnmergeableTensor
 from lamina.expressions.nodes import Read, merge
 from lamina.merge_methods import METHODS, UndefinedMerge
 from lamina.tensor_spec import F32, TensorSpec
 
 from .engine import Arrays, expression, merged, parameters
-from .formulas import mix
 
 
 def made(method: str, models: list[list[float]], base: list[float] | None = None, **given: Any) -> list[float]:

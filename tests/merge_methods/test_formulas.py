@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from conformance.formulas import FORMULAS
 from lamina.merge_methods import METHODS
 from lamina.tensor_spec import BF16, F16, F32, F64, DType
 
 from .engine import Array, exact, merged
-from .formulas import FORMULAS
 
 DIGITS = {BF16: (8, -126), F16: (11, -14), F32: (24, -126), F64: (53, -1022)}
 SHAPES = {"matrix": (96, 160), "vector": (1000,), "rows of one": (64, 1), "three": (6, 7, 40), "tiles": (700, 300)}

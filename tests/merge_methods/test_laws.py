@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tracemalloc
 from typing import Any
 
@@ -17,7 +16,7 @@ from lamina.expressions.compute import compute, measure
 from lamina.expressions.inspect import peak_bytes
 from lamina.kernels import tiles
 from lamina.kernels.numpy_kernels import SCRATCH_BYTES
-from lamina.merge_methods import METHODS
+from lamina.merge_methods import METHODS, laws
 from lamina.tensor_spec import BF16, F16, F32, F64, DType
 
 from .engine import Array, Arrays, decoded, exact, expression, merged
@@ -148,20 +147,22 @@ def declaring(law: str) -> list[Any]:
     return [pytest.param(*each, id=str(each)) for each in VARIANTS if law in METHODS[each[0]].laws]
 
 
+def case(name: str, parameters: dict[str, Any], world: tuple[list[Array], Array, DType]) -> laws.Case:
+    models, base, dtype = world
+    method = METHODS[name]
+    some = tuple(models[: method.inputs[1]])
+    values = laws.values_of(method, len(some), parameters)
+    keys = (0x1234_5678, 0x9ABC_DEF0, 0x0F1E_2D3C)[: len(some)]
+    return laws.Case(method, some, base if method.base == "required" else None, dtype, values, keys)
+
+
 @pytest.mark.parametrize(("name", "parameters"), declaring("symmetric"))
 @hypothesis_settings
 @given(world=tensors(F32))
 def test_the_order_of_the_models_does_not_matter(
     name: str, parameters: dict[str, Any], world: tuple[list[Array], Array, DType]
 ) -> None:
-    models, base, dtype = world
-    weights = [0.2, 0.7, 0.5]
-    results = []
-    for order in itertools.permutations(range(3)):
-        own = {"weight": [weights[i] for i in order]} if "weight" in METHODS[name].parameters else {}
-        results.append(run(name, [models[i] for i in order], base, dtype, **own, **parameters))
-    size = np.max(np.abs([*models, base]), initial=0) * 4
-    assert np.max(np.abs(np.array(results) - results[0]), initial=0) <= 2.0**-20 * size
+    laws.is_symmetric(case(name, parameters, world))
 
 
 @pytest.mark.parametrize(("name", "parameters"), declaring("idempotent"))
@@ -170,12 +171,8 @@ def test_the_order_of_the_models_does_not_matter(
 def test_equal_models_are_left_as_they_are(
     name: str, parameters: dict[str, Any], world: tuple[list[Array], Array, DType]
 ) -> None:
-    _, base, dtype = world
-    made = run(name, [base] * 3, base, dtype, **parameters)
     # A tensor so short that a formula does not call it a direction may come out as zero.
-    assert np.max(np.abs(made - base), initial=0) <= max(
-        2.0**-20 * np.max(np.abs(base), initial=0), 2e-5 * (name == "karcher")
-    )
+    laws.is_idempotent(case(name, parameters, world), slack=2e-5 if name == "karcher" else 1e-7)
 
 
 @pytest.mark.parametrize(("name", "parameters"), declaring("zero weight is base"))
@@ -184,9 +181,14 @@ def test_equal_models_are_left_as_they_are(
 def test_models_of_weight_zero_leave_the_base(
     name: str, parameters: dict[str, Any], world: tuple[list[Array], Array, DType]
 ) -> None:
-    models, base, dtype = world
-    made = run(name, models, base, dtype, **parameters, weight=[0, 0, 0])
-    assert np.array_equal(made, base)
+    laws.leaves_the_base_at_weight_zero(case(name, parameters, world))
+
+
+@every_method
+def test_every_method_keeps_its_laws_on_the_cases_that_those_of_users_are_tried_on(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    assert set(laws.tried(METHODS[name], parameters)) == {*laws.UNIVERSAL, *METHODS[name].laws}
 
 
 def looked_at(name: str, parameters: dict[str, Any], shape: tuple[int, ...], **options: Any) -> tuple[Arrays, Any]:

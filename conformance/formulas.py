@@ -66,7 +66,7 @@ def nuslerp(
 
 
 def _arc(u: Array, v: Array, t: float) -> tuple[Array, Array]:
-    cosine = float(u @ v) / (max(np.linalg.norm(u), 1e-7) * max(np.linalg.norm(v), 1e-7))
+    cosine = float(u @ v) / (max(float(np.linalg.norm(u)), 1e-7) * max(float(np.linalg.norm(v)), 1e-7))
     cosine = min(1.0, max(-1.0, cosine))
     if 1 - cosine**2 <= 1e-14:
         return (1 - t) * u, t * v
@@ -139,7 +139,7 @@ def model_stock(xs: list[Array], base: Array, *, filter_wise: bool = False) -> T
         for i in range(n):
             for j in range(i + 1, n):
                 u, v = deltas[i][row], deltas[j][row]
-                cosine = float(u @ v) / max(np.linalg.norm(u) * np.linalg.norm(v), 1e-6)
+                cosine = float(u @ v) / max(float(np.linalg.norm(u) * np.linalg.norm(v)), 1e-6)
                 cosines.append(min(1.0, max(-1.0, cosine)))
         c = sum(cosines) / len(cosines)
         below = 1 + (n - 1) * c
@@ -162,7 +162,7 @@ def task_arithmetic(
 
 def ties(xs: list[Array], base: Array, *, density: Sequence[float], **how: Any) -> Terms:
     deltas = [x - base for x in xs]
-    kept = [_largest(delta, d) for delta, d in zip(deltas, density, strict=True)]
+    kept = [largest(delta, d) for delta, d in zip(deltas, density, strict=True)]
     return _task_vectors(deltas, kept, base, density, elect=True, **({"normalize": True} | how))
 
 
@@ -170,7 +170,7 @@ def breadcrumbs(
     xs: list[Array], base: Array, *, density: Sequence[float], gamma: Sequence[float], elect: bool = False, **how: Any
 ) -> Terms:
     deltas = [x - base for x in xs]
-    kept = [_middle(delta, d, g) for delta, d, g in zip(deltas, density, gamma, strict=True)]
+    kept = [middle(delta, d, g) for delta, d, g in zip(deltas, density, gamma, strict=True)]
     return _task_vectors(deltas, kept, base, density, elect=elect, **how)
 
 
@@ -278,14 +278,14 @@ def _order(magnitudes: Array) -> Array:
     return np.lexsort((mix(np.arange(magnitudes.size)), magnitudes.reshape(-1)))
 
 
-def _largest(delta: Array, density: float) -> Array:
+def largest(delta: Array, density: float) -> Array:
     kept = np.zeros(delta.size, bool)
     if density > 0:
         kept[_order(np.abs(delta))[delta.size - max(1, int(density * delta.size)) :]] = True
     return kept.reshape(delta.shape)
 
 
-def _middle(delta: Array, density: float, gamma: float) -> Array:
+def middle(delta: Array, density: float, gamma: float) -> Array:
     n = delta.size
     if density >= 1:
         return np.ones(delta.shape, bool)
@@ -309,12 +309,17 @@ def sce(xs: list[Array], base: Array, *, select_topk: float = 1.0) -> Terms:
         kept = np.zeros(base.size, bool)
         kept[_order(variance)[base.size - keep :]] = True
         deltas = [delta * kept.reshape(base.shape) for delta in deltas]
+    return [*sce_mean(deltas), base]
+
+
+def sce_mean(deltas: list[Array]) -> Terms:
+    """Of deltas that are selected already: their mean by what is left of each, over those of the elected sign."""
     sign = _elected(deltas)
     agrees = [np.sign(delta) == sign for delta in deltas]
     weight = [np.mean(delta**2) for delta in deltas]
-    weight = [w / sum(weight) for w in weight] if sum(weight) >= 1e-6 else [1 / len(xs)] * len(xs)
+    weight = [w / sum(weight) for w in weight] if sum(weight) >= 1e-6 else [1 / len(deltas)] * len(deltas)
     divisor = np.maximum(sum(w * each for w, each in zip(weight, agrees, strict=True)), 1e-6)
-    return [*(w * each * d / divisor for w, each, d in zip(weight, agrees, deltas, strict=True)), base]
+    return [w * each * d / divisor for w, each, d in zip(weight, agrees, deltas, strict=True)]
 
 
 def ram(xs: list[Array], base: Array, *, epsilon: float = 1e-5, rewards: Sequence[float] | None = None) -> Terms:
@@ -346,16 +351,17 @@ def nearswap(xs: list[Array], base: Array, *, t: float) -> Terms:
 
 def arcee_fusion(xs: list[Array], base: Array) -> Terms:
     (x,) = xs
-    p, q = _softmax(x) + 1e-8, _softmax(base) + 1e-8
+    p, q = softmax(x) + 1e-8, softmax(base) + 1e-8
     importance = np.abs(x - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)
     ordered = np.sort(importance, axis=None)
     q1, median, q3 = (ordered[int(q * (x.size - 1))] for q in (0.25, 0.5, 0.75))
     return [(x - base) * (importance >= median + 1.5 * (q3 - q1)), base]
 
 
-def _softmax(x: Array) -> Array:
+def softmax(x: Array) -> Array:
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
 FORMULAS: dict[str, Callable[..., Terms]] = {

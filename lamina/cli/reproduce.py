@@ -1,0 +1,84 @@
+"""`lamina reproduce`: is a published folder what its recipe makes?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lamina import api
+from lamina.cli.answer import json_option, print_json
+from lamina.cli.options import memory_option, workers_option
+from lamina.cli.progress import MovingLine
+from lamina.wording import counted, in_bytes, in_seconds
+
+# What `lamina reproduce --json` prints, by key.
+REPRODUCTION_FIELDS = {
+    "out": "the folder",
+    "reproduced": "true where everything is as its record says, and, unless `digests_only`, is made again",
+    "digests_only": "true where nothing was merged",
+    "tensors": "how many were compared",
+    "differing": "what differs, in words",
+    "seconds": "of wall time",
+}
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--digests-only", is_flag=True, help="Check the files against lamina.json, merge nothing.")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path, exists=True), help="The recipe.  [default: the copy that OUT holds]"
+)
+@workers_option
+@memory_option
+@json_option
+def reproduce(
+    out: Path, digests_only: bool, recipe: Path | None, workers: int | None, memory: int, as_json: bool
+) -> None:
+    """Make the merge in OUT again, and compare every tensor. Nothing is written.
+
+    The files of OUT are compared with the digests in its lamina.json first. Models are looked for as the recipe
+    names them, beside it and in the working directory. Exits with 3 where anything differs.
+
+    Example: lamina reproduce out --digests-only
+    """
+    line = MovingLine(enabled=not as_json and sys.stderr.isatty())
+    try:
+        found = api.reproduce(
+            out, digests_only=digests_only, recipe=recipe, workers=workers, memory=memory,
+            on_start=line.start, progress=line.advance,
+        )  # fmt: skip
+    finally:
+        line.stop()
+    if as_json:
+        print_json(_as_data(found))
+    else:
+        _tell(found)
+    if found.differing:
+        sys.exit(3)
+
+
+def _tell(found: api.Reproduction) -> None:
+    how = "as its lamina.json says" if found.digests_only else "made again, to the bit"
+    size = f"{counted(found.tensors, 'tensor')}, {in_bytes(found.nbytes)} · {in_seconds(found.seconds)}"
+    if not found.differing:
+        click.echo(f"{found.out} · {how} · {size}")
+        return
+    for told in found.differing[:10]:
+        click.echo(told)
+    if len(found.differing) > 10:
+        click.echo(f"and {len(found.differing) - 10} more")
+    click.echo(f"{found.out} · not {how} · {counted(len(found.differing), 'difference')} · {size}")
+
+
+def _as_data(found: api.Reproduction) -> dict[str, Any]:
+    return {
+        "out": str(found.out),
+        "reproduced": not found.differing,
+        "digests_only": found.digests_only,
+        "tensors": found.tensors,
+        "differing": list(found.differing),
+        "seconds": round(found.seconds, 3),
+    }

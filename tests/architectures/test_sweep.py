@@ -1,0 +1,105 @@
+"""Moved layers compute what they computed: a sample of the sweep that `make architectures` runs over all classes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from compare import Difference, check_move, open_source  # noqa: E402
+from reassemble import reassembled  # noqa: E402
+from refusals import needless  # noqa: E402
+from shrink import causal_types, tiny_model  # noqa: E402
+from sweep_architectures import NEEDLESS, REFUSED, WORKS, WRONG, examine, shuffled, up_scaled  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+COMMON = (
+    "llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox",
+    "gpt_oss", "falcon", "olmo2", "cohere2", "smollm3", "exaone4", "granite", "granitemoehybrid", "lfm2", "starcoder2",
+    "stablelm", "glm4", "deepseek_v3", "mamba",
+)  # fmt: skip
+
+# Its dense layers are the first `first_k_dense_replace`, and shuffled they are not.
+REFUSED_WHEN_SHUFFLED = {"deepseek_v3"}
+
+PAGE = ROOT / "docs" / "architectures.md"
+
+
+@pytest.fixture(autouse=True)
+def sums_in_one_order() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("model_type", COMMON)
+def test_moved_layers_compute_what_moved_modules_compute(model_type: str, tmp_path: Path) -> None:
+    row = examine(model_type, tmp_path)
+    assert row.not_made == ""
+    assert row.maps["up-scaled"].verdict == WORKS, row
+    assert row.maps["shuffled"].verdict == (REFUSED if model_type in REFUSED_WHEN_SHUFFLED else WORKS), row
+
+
+def test_layers_in_another_order_are_told_from_the_right_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(tiny_model("qwen3"), tmp_path / "source")
+    swapped = reassembled(source.model, [0, 2, 1])
+    monkeypatch.setattr("compare.reassembled", lambda _model, _order: swapped)
+    with pytest.raises(Difference, match="tensors have other values"):
+        check_move(source, [0, 1, 2], tmp_path / "out")
+
+
+def test_a_layer_of_another_kind_is_told_by_its_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(tiny_model("qwen3"), tmp_path / "source")
+    assert source.model.config.layer_types[1:3] == ["full_attention", "sliding_attention"]
+    unlike = reassembled(source.model, [1, 2])
+    unlike.config.layer_types = ["full_attention"] * 2
+    unlike.model.layers[1].attention_type = "full_attention"
+    unlike.model.layers[1].self_attn.sliding_window = None
+    monkeypatch.setattr("compare.reassembled", lambda _model, _order: unlike)
+    with pytest.raises(Difference, match="logits differ"):
+        check_move(source, [1, 2], tmp_path / "out")
+
+
+def test_a_refusal_that_was_not_needed_is_found_out(tmp_path: Path) -> None:
+    source = open_source(tiny_model("deepseek_v3"), tmp_path)
+    letter = "`first_k_dense_replace` decides a layer's kind by its index."
+    assert needless(source, [0, 0, 2, 3], letter) is not None  # two dense layers, then sparse ones
+    assert needless(source, [2, 0, 3], letter) is None
+
+
+def test_the_moved_layers_know_their_new_places() -> None:
+    moved = reassembled(tiny_model("bamba"), [5, 4, 2])
+    mixers = [getattr(layer, "self_attn", None) or layer.mamba for layer in moved.model.layers]
+    assert [mixer.layer_idx for mixer in mixers] == [0, 1, 2]
+    assert moved.config.num_hidden_layers == 3
+
+
+# Stacks in parallel lists, shared blocks, several heads, and rules by number: of no common class, and refused.
+REFUSED_NEEDLESSLY = {"beam", "inkling2_text", "musicgen", "musicgen_melody", "xlm", "zamba"}
+
+
+def test_the_page_has_every_class_once_and_nothing_that_is_wrong() -> None:
+    page = PAGE.read_text()
+    rows = re.findall(r"^\| ([\w-]+) \|", page, re.M)
+    assert sorted(row for row in rows if row != "type") == list(causal_types())
+    assert f"| {WRONG} |" not in page
+    assert {row.split("|")[1].strip() for row in page.splitlines() if f"| {NEEDLESS} |" in row} == REFUSED_NEEDLESSLY
+
+
+def test_the_page_was_made_with_the_transformers_that_the_layer_kinds_come_from() -> None:
+    version = json.loads((ROOT / "lamina" / "architectures" / "layer_kinds.json").read_text())["transformers"]
+    assert f"with transformers {version}:" in PAGE.read_text()
+
+
+def test_the_orders_drop_repeat_and_turn_round() -> None:
+    assert up_scaled(4) == [0, 1, 2, 1, 2, 3]
+    assert shuffled(6) == [5, 0, 0, 3, 1, 4, 3]
