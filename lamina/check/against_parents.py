@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -21,11 +22,13 @@ from lamina.check.descent import (
     rows_of,
 )
 from lamina.check.findings import Finding, Level, Section
+from lamina.check.likeness import Tensors
 from lamina.models.plain import PlainModel
 from lamina.wording import counted, listed, span, spans
 
 PERMUTED = 0.9  # rows with a cosine above this are the same row
 LEAST_RATIO, MOST_RATIO = 0.5, 2.0  # a blend of two layers at right angles has a ratio of 0.7
+END_ROWS = 64  # of embedding and head
 SHORT_RUN = 2  # so many layers out of place between two that are in place are a slip; more are a stack
 
 
@@ -90,16 +93,23 @@ def check_config(model: PlainModel, parents: Sequence[PlainModel]) -> Section:
     findings = []
     for key in dict.fromkeys(key for parent in parents for key in config_values(parent.config)):
         values = {parent.name: config_values(parent.config).get(key) for parent in parents}
-        if own.get(key) not in values.values():
-            said = "; ".join(f"{name} has {value}" for name, value in values.items())
-            message = f"config.json says {key} {own.get(key)}; {said}."
-            findings.append(Finding(Level.SUSPICIOUS, "config", message, key=key))
-        elif any(value != own.get(key) for value in values.values()):
-            said = "; ".join(f"{name} has {value}" for name, value in values.items())
+        equal = [_same(value, own.get(key)) for value in values.values()]
+        if all(equal):
+            continue
+        said = "; ".join(f"{short_name(name)} has {value}" for name, value in values.items())
+        message = f"config.json says {key} {own.get(key)}; {said}."
+        if any(equal):
             message = f"the parents disagree about {key}: {said}; config.json says {own.get(key)}."
-            findings.append(Finding(Level.SUSPICIOUS, "config", message, key=key))
+        findings.append(Finding(Level.SUSPICIOUS, "config", message, key=key))
     told = f"{counted(len(own), 'value')} that decide what the weights compute are the parents'"
     return Section("config", told, tuple(findings))
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal, or numbers that are one another's in fp32: so eps comes out of some conversions."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=2**-23)
+    return one == other
 
 
 def _strangers(descent: Descent) -> Iterator[Finding]:
@@ -113,6 +123,9 @@ def _out_of_place(descent: Descent) -> Iterator[Finding]:
     """Layers that stand where others belong: short runs between longer ones that go on past them."""
     path = descent.path
     runs = [list(run) for _, run in groupby(path, lambda each: each[1].layer - each[0])]
+    if all(parent.architecture.depth == len(descent.origins) for parent in descent.parents):
+        yield from (_not_at_home(run) for run in runs if _offset(run))
+        return
     for number, run in enumerate(runs):
         expected = _around(runs, number)
         if len(run) > SHORT_RUN or expected is None or expected == _offset(run):
@@ -121,6 +134,17 @@ def _out_of_place(descent: Descent) -> Iterator[Finding]:
             belongs = layer + expected
             message = f"layer {layer} is {short_name(kin.model)}'s layer {kin.layer}, where {belongs} belongs."
             yield Finding(Level.SUSPICIOUS, "out-of-place", message, layer)
+
+
+def _not_at_home(run: Sequence[tuple[int, Kin]]) -> Finding:
+    """Layers that stand elsewhere than in a parent as deep as the model: no stack, in which depth is gained."""
+    (first, kin), (last, end) = run[0], run[-1]
+    if first == last:
+        message = f"layer {first} is {short_name(kin.model)}'s layer {kin.layer}, where {first} belongs."
+    else:
+        layers = f"{short_name(kin.model)}'s layers {span(kin.layer, end.layer)}"
+        message = f"layers {span(first, last)} are {layers}, where {span(first, last)} belong."
+    return Finding(Level.SUSPICIOUS, "out-of-place", message, first)
 
 
 def _offset(run: Sequence[tuple[int, Kin]]) -> int:
@@ -146,10 +170,17 @@ def _unlike_matrices(descent: Descent) -> Iterator[Finding]:
             others = [value for key, value in nearest.cosines.items() if key != suffix]
             if found > RELATED or not others or min(sorted(others)[-len(others) // 2 :]) < SAME:
                 continue
-            if any(each.cosines.get(suffix, 0.0) > RELATED for each in kin[1:]):
-                continue  # a blend or a splice of parents
+            donor = max(kin[1:], key=lambda each: each.cosines.get(suffix, 0.0), default=nearest)
+            if donor.cosines.get(suffix, 0.0) <= RELATED:
+                message = _permuted(descent, layer, suffix, nearest)
+            elif donor.layer == nearest.layer:
+                continue  # a splice of parents
+            else:
+                theirs = f"{short_name(donor.model)}'s layer {donor.layer}"
+                rest = f"{short_name(nearest.model)}'s layer {nearest.layer}"
+                message = f"layer {layer}: {suffix} is that of {theirs}, the rest is that of {rest}."
             name = descent.model.architecture.layer_name(layer, suffix)
-            yield Finding(Level.SUSPICIOUS, "unlike-matrix", _permuted(descent, layer, suffix, nearest), layer, name)
+            yield Finding(Level.SUSPICIOUS, "unlike-matrix", message, layer, name)
 
 
 def _permuted(descent: Descent, layer: int, suffix: str, kin: Kin) -> str:
@@ -205,16 +236,23 @@ def _ends(descent: Descent) -> Iterator[Finding]:
     for what, name in (("embedding", architecture.embedding), ("head", architecture.head)):
         if name not in own.specs:
             continue
-        values = rows_of(own, name, SAMPLED_ROWS)
         ends = [(parent, getattr(parent.architecture, what)) for parent in descent.parents]
         there = [
-            rows_of(parent.checkpoint, end, SAMPLED_ROWS)
+            _likeness_of_ends(own, name, parent.checkpoint, end)
             for parent, end in ends
             if end in parent.checkpoint.specs and parent.checkpoint.specs[end].shape == own.specs[name].shape
         ]
-        if there and max(cosine(values, other) for other in there) < RELATED:
+        if there and max(there) < RELATED:
             message = f"{name}, the {what}, is like that of none of {_names(descent)}."
             yield Finding(Level.SUSPICIOUS, "stranger", message, None, name)
+
+
+def _likeness_of_ends(own: Tensors, name: str, other: Tensors, end: str) -> float:
+    """The cosine of a few rows, without their mean: rows of an embedding have much of their direction in common."""
+    width = own.specs[name].shape[-1]
+    sides = [rows_of(*side, END_ROWS).reshape(-1, width) for side in ((own, name), (other, end))]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return cosine(*((side - side.mean(axis=0)).ravel() for side in sides))
 
 
 def _told_origins(descent: Descent) -> str:

@@ -12,6 +12,7 @@ from lamina.check.running import RunningModel, Tokens
 
 ROW = 256  # tokens
 TOKENS_OF_TEXT = 4096  # at most, of each text
+QUICK_TOKENS = 1024
 LEAST_ROWS = 2
 STREAMED_ROWS = 2  # of each text, where a model does not fit into memory
 
@@ -22,13 +23,17 @@ def bundled_texts() -> dict[str, str]:
     return {name: folder.joinpath(f"{name}.txt").read_text(encoding="utf-8") for name in ("prose", "code")}
 
 
-def token_rows(running: RunningModel, texts: Mapping[str, str] | None = None) -> dict[str, Tokens]:
+def token_rows(
+    running: RunningModel, texts: Mapping[str, str] | None = None, *, quick: bool = False
+) -> dict[str, Tokens]:
     """Each text as rows of tokens, [rows, length]; a text of fewer than two rows is left out."""
     given = dict(texts) if texts is not None else bundled_texts() | {"chat": _chat(running)}
     length = min(ROW, running.longest)
+    most = QUICK_TOKENS if quick else TOKENS_OF_TEXT
+    most = STREAMED_ROWS * length if running.is_streamed else most
     found = {}
     for name, text in given.items():
-        tokens = running.encode(text)[: STREAMED_ROWS * length if running.is_streamed else TOKENS_OF_TEXT]
+        tokens = running.encode(text)[:most]
         count = len(tokens) // length
         if count >= LEAST_ROWS:
             found[name] = np.array(tokens[: count * length], np.int64).reshape(count, length)

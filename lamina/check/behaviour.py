@@ -57,12 +57,13 @@ def check_behaviour(
     memory: int | None = None,
     device: str = "cpu",
     texts: Mapping[str, str] | None = None,
+    quick: bool = False,
     progress: Callable[[str], None] = lambda _what: None,
 ) -> list[Section]:
     """Run the model and its parents, one after the other, on the same tokens. Needs the extra `hf`.
 
     Sections: loads, language, layers, answers, cache. A parent with another tokenizer is left out of what needs
-    the same tokens.
+    the same tokens. `quick`: a quarter of the tokens, and no answers.
     """
     try:
         running = _loaded(model, memory, device)
@@ -71,11 +72,11 @@ def check_behaviour(
     except CheckpointError as error:
         return [Section("loads", findings=(Finding(Level.BROKEN, "not-loaded", str(error)),))]
     progress(short_name(model.name))
-    rows = token_rows(running, texts)
+    rows = token_rows(running, texts, quick=quick)
     sections = [_loads(running)]
     if not rows:
         return [*sections, Section("language", not_run="the texts have too few tokens for this tokenizer")]
-    own = _behaviour(model, running, rows)
+    own = _behaviour(model, running, rows, quick)
     vocabulary = running.tokenizer.get_vocab()
     del running
     parents = []
@@ -87,7 +88,7 @@ def check_behaviour(
             sections.append(Section("parent", not_run=str(error)))
             continue
         if other.tokenizer.get_vocab() == vocabulary:
-            parents.append(_behaviour(parent, other, rows))
+            parents.append(_behaviour(parent, other, rows, quick))
     lost = _lost(own, parents)
     sections.append(_language(own, parents, rows, descent, lost))
     if parents:
@@ -101,7 +102,7 @@ def _loaded(model: PlainModel, memory: int | None, device: str) -> RunningModel:
     return RunningModel(folder, model.architecture.depth, elements, memory=memory, device=device)
 
 
-def _behaviour(model: PlainModel, running: RunningModel, rows: Mapping[str, Tokens]) -> Behaviour:
+def _behaviour(model: PlainModel, running: RunningModel, rows: Mapping[str, Tokens], quick: bool) -> Behaviour:
     length = next(iter(rows.values())).shape[1]
     first = min(FIRST_WATCHED, length // 2)
     watched = [first + (length - first) * index // WATCHED for index in range(min(WATCHED, length - first))]
@@ -109,10 +110,11 @@ def _behaviour(model: PlainModel, running: RunningModel, rows: Mapping[str, Toke
     if running.is_streamed:
         size = sum(spec.nbytes for spec in model.checkpoint.specs.values())
         return Behaviour(model.name, observed, (), None, f"needs {in_bytes(size)} of memory")
-    answers = tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
+    answers = () if quick else tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
     longer = min(running.longest, max(ROW // 2, running.window + 4 * CACHE_TAIL))
     tokens = np.concatenate([each.ravel() for each in rows.values()])[:longer]
-    return Behaviour(model.name, observed, answers, running.cached_difference(tokens, CACHE_TAIL))
+    cached = running.cached_difference(tokens, CACHE_TAIL)
+    return Behaviour(model.name, observed, answers, cached, "left out of a quick check" if quick else "")
 
 
 def _loads(running: RunningModel) -> Section:

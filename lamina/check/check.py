@@ -40,6 +40,7 @@ def check(
     recipe: RecipeLike | None = None,
     hub: HubOptions | None = None,
     behaviour: bool = True,
+    quick: bool = False,
     texts: Mapping[str, str] | None = None,
     memory: int | None = None,
     device: str = "cpu",
@@ -55,7 +56,8 @@ def check(
     parents what was copied.
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
-    `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer. `running`
+    `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer;
+    `quick` takes a quarter of the tokens and asks for no answers. `running`
     is called with the name of each.
 
     Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
@@ -71,7 +73,9 @@ def check(
             sections += found
             ran: list[Section] = []
             if behaviour:
-                ran = check_behaviour(own, descent, memory=memory, device=device, texts=texts, progress=running)
+                ran = check_behaviour(
+                    own, descent, memory=memory, device=device, texts=texts, quick=quick, progress=running
+                )
             if not any(section.name == "seams" for section in ran) and descent.parents:
                 ran.append(check_order(descent))
             sections += ran

@@ -5,6 +5,7 @@ What is measured is decided elsewhere. Frameworks come through `execute.live_mod
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ class RunningModel:
         options: dict[str, Any] = {"dtype": self._torch.float32 if small else "auto"}
         self.is_streamed = memory is not None and size > memory
         if self.is_streamed:
-            options |= {"device_map": "auto", "max_memory": {"cpu": memory}, "offload_folder": str(folder)}
+            # What cannot be read in place is laid here, never into the model's own folder; it goes with this object.
+            self._laid_out = tempfile.TemporaryDirectory(prefix="lamina-check-")
+            options |= {"device_map": "auto", "max_memory": {"cpu": memory}, "offload_folder": self._laid_out.name}
         try:
             with _silent(transformers):
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -63,6 +63,7 @@ NEXT = {
     metavar="FILE",
     help="Take the loss on this text; may be repeated.  [default: three that are bundled]",
 )
+@click.option("--quick", is_flag=True, help="Run the model on a quarter of the text, and ask it for no answers.")
 @click.option("--weights-only", is_flag=True, help="Do not run the model: seconds, and no extra is needed.")
 @click.option(
     "--memory",
@@ -82,6 +83,7 @@ def check(
     recipe: str | None,
     fail_on: str,
     texts: tuple[Path, ...],
+    quick: bool,
     weights_only: bool,
     memory: int,
     device: str,
@@ -109,7 +111,7 @@ def check(
     try:
         report = checked(
             model, parents, recipe=recipe, hub=hub, workers=workers, on_start=line.start, progress=line.advance,
-            behaviour=not weights_only, memory=memory, device=device, running=running,
+            behaviour=not weights_only, quick=quick, memory=memory, device=device, running=running,
             texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
         )  # fmt: skip
     finally:

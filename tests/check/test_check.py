@@ -66,6 +66,22 @@ def _repeat_layer(weights: Weights) -> None:
             weights[name] = weights[name.replace(".layers.2.", ".layers.1.")].clone()
 
 
+def _one_layer_late(weights: Weights) -> None:
+    for layer in (3, 2):
+        for name in [name for name in weights if f".layers.{layer}." in name]:
+            weights[name] = weights[name.replace(f".layers.{layer}.", f".layers.{layer - 1}.")].clone()
+
+
+def _halves_of_two_layers(weights: Weights) -> None:
+    for name in [name for name in weights if ".layers.2.mlp." in name]:
+        weights[name] = weights[name.replace(".layers.2.", ".layers.0.")].clone()
+
+
+def _embedding_of_another_tokenizer(weights: Weights) -> None:
+    order = torch.randperm(768, generator=torch.Generator().manual_seed(1))
+    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][order]
+
+
 def _three_times(weights: Weights) -> None:
     for tensor in weights.values():
         tensor.mul_(3)
@@ -106,6 +122,9 @@ FAULTS = [
           key=in_layer(2, "mlp.down_proj")),
     Fault("two layers swapped", lambda w: swap_layers(w, 1, 2), layer=1),
     Fault("a layer twice where another belongs", _repeat_layer, layer=2),
+    Fault("layers off by one", _one_layer_late, layer=2),
+    Fault("halves of two layers", _halves_of_two_layers, layer=2, key=in_layer(2, "mlp.up_proj")),
+    Fault("an embedding of another tokenizer", _embedding_of_another_tokenizer, key="model.embed_tokens.weight"),
     Fault("rolled query heads", _roll_heads("q_proj", 1, 24), layer=1, key=in_layer(1, "self_attn.q_proj")),
     Fault("rolled key heads", _roll_heads("k_proj", 3, 24), layer=3, key=in_layer(3, "self_attn.k_proj")),
     Fault("rolled rows", _roll_heads("v_proj", 2, 5), layer=2, key=in_layer(2, "self_attn.v_proj")),
@@ -237,3 +256,26 @@ def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) ->
     identity = next(section for section in report.sections if section.name == "identity")
     assert "--parents" in identity.not_run
     assert check(tmp_path / "out", [REV, SORT]).verdict is Level.HEALTHY
+
+
+def test_rows_of_an_embedding_are_compared_without_what_they_have_in_common(tmp_path: Path) -> None:
+    """Rows of a real embedding share much of their direction: shuffled ones are alike, and not the same."""
+
+    def lean(weights: Weights) -> None:
+        weights["model.embed_tokens.weight"] += 0.5
+
+    def shuffle(weights: Weights) -> None:
+        lean(weights)
+        _embedding_of_another_tokenizer(weights)
+
+    parent = changed(BASE, tmp_path / "parent", lean)
+    report = check(changed(BASE, tmp_path / "shuffled", shuffle), [parent])
+    assert [(found.code, found.key) for found in report.findings] == [("stranger", "model.embed_tokens.weight")]
+
+
+def test_an_eps_that_went_through_fp32_is_the_same(tmp_path: Path) -> None:
+    written = changed(BASE, tmp_path / "parent", config=lambda content: content.update(rms_norm_eps=1e-5))
+    rounded = changed(
+        BASE, tmp_path / "rounded", config=lambda content: content.update(rms_norm_eps=9.999999747378752e-06)
+    )
+    assert check(rounded, [written]).verdict is Level.HEALTHY
