@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import sys
@@ -45,7 +46,7 @@ class _Watch:
             writes = isinstance(flags, int) and bool(flags & WRITING)
             if isinstance(path, str | bytes | os.PathLike) and not self._may_open(os.fspath(path), writes):
                 raise Escape(f"opened {path!r}{' for writing' if writes else ''}")
-        elif event in CHANGING and not self._is_in((self.folder,), arguments[0]):
+        elif event in CHANGING and not self._is_in((self.folder,), _path_of(event, arguments)):
             raise Escape(f"{event} {arguments!r:.200}")
 
     def _may_open(self, path: str | bytes, writes: bool) -> bool:
@@ -59,6 +60,22 @@ class _Watch:
             return True  # a descriptor, opened where it was watched
         absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (no link is followed)
         return any(absolute == folder or absolute.startswith(folder + os.sep) for folder in folders)
+
+
+def _path_of(event: str, arguments: tuple[object, ...]) -> object:
+    """What is changed. `shutil.rmtree` names it by an open folder that it is in, the last of the arguments."""
+    path, folder = arguments[0], arguments[-1]
+    if event not in ("os.remove", "os.rmdir", "os.mkdir") or not isinstance(folder, int) or folder < 0:
+        return path
+    assert isinstance(path, str | bytes)
+    return os.path.join(_path_of_folder(folder), os.fsdecode(path))  # noqa: PTH118 (as in _is_in)
+
+
+def _path_of_folder(descriptor: int) -> str:
+    if os.path.exists("/proc/self/fd"):  # noqa: PTH110
+        return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+    fcntl = importlib.import_module("fcntl")
+    return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))  # macOS
 
 
 _watch: _Watch | None = None

@@ -7,11 +7,13 @@ once is kept in `corpus/TARGET/`, and replayed by the tests.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
+import xxhash
 import yaml
 
 import lamina
@@ -26,11 +28,13 @@ from fuzz.world import (
     torch_pickle,
     world,
 )
-from lamina.api import forecast
+from lamina.api import forecast, merge, reproduce
 from lamina.checkpoints.checkpoint import FetchProgress, each_header, open_checkpoint
 from lamina.checkpoints.entries import Entry
 from lamina.checkpoints.formats import read_tensors
 from lamina.checkpoints.hub_client import HubOptions
+from lamina.checkpoints.journal import read_journal
+from lamina.checkpoints.staging import staging_of
 from lamina.checkpoints.writer import MADE_BY, damage
 from lamina.errors import CheckpointError, LaminaError
 from lamina.model_ref import parse_model_ref
@@ -290,6 +294,87 @@ def _made_by_seeds() -> Iterator[bytes]:
         yield json.dumps({"lamina": "0.1.0", "plan": plan.digest, "seed": 0, "inputs": [], "files": files}).encode()
 
 
+@cache
+def _published() -> Path:
+    """A merge that is complete, in a folder whose `lamina.json` is then a hostile one."""
+    (world() / "right.yml").write_text(AVERAGE)
+    merge(world() / "right.yml", world() / "published", workers=1)
+    return world() / "published"
+
+
+def _record(raw: bytes) -> None:
+    out = _published()
+    (out / MADE_BY).write_bytes(raw)
+    reproduce(out, digests_only=True)
+    reproduce(out, recipe=world() / "right.yml", workers=1)
+
+
+def _record_seeds() -> Iterator[bytes]:
+    whole = json.loads((_published() / MADE_BY).read_bytes())
+    yield json.dumps(whole).encode()
+    yield json.dumps(whole | {"options": {"border": "strict", "unlike_models": True, "copy_tokenizer": False}}).encode()
+    few = {name: dict(list(whole[name].items())[:1]) for name in ("tensors", "files", "file_digests")}
+    yield json.dumps(whole | few | {"inputs": [], "seed": 1}).encode()
+
+
+@dataclass(frozen=True)
+class _Halfway:
+    """A merge that was stopped when some tensors were finished."""
+
+    out: Path
+    aside: Path  # a copy of what it had staged
+    journal: bytes
+
+
+@cache
+def _halfway() -> _Halfway:
+    (world() / "right.yml").write_text(AVERAGE)
+    out, aside, seen = world() / "halfway", world() / "aside", 0
+
+    def stop(_name: str, _nbytes: int) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 6:
+            raise KeyboardInterrupt
+
+    try:
+        merge(world() / "right.yml", out, workers=1, progress=stop)
+    except KeyboardInterrupt:
+        shutil.copytree(staging_of(out).folder, aside)
+    return _Halfway(out, aside, staging_of(out).journal.read_bytes())
+
+
+def _journal(raw: bytes) -> None:
+    """What a run that was stopped has left, with another journal. A line of JSON gets the checksum that it needs."""
+    signed = b"\n".join(_signed(line) if line.startswith(b"{") else line for line in raw.split(b"\n"))
+    halfway = _halfway()
+    staging = staging_of(halfway.out)
+    shutil.rmtree(staging.folder, ignore_errors=True)
+    shutil.copytree(halfway.aside, staging.folder)
+    staging.journal.write_bytes(signed)
+    staging.finished()
+    if read_journal(staging.journal) is not None:
+        try:
+            merge(world() / "right.yml", halfway.out, workers=1)
+        finally:
+            shutil.rmtree(halfway.out, ignore_errors=True)
+
+
+def _signed(line: bytes) -> bytes:
+    return xxhash.xxh3_64_hexdigest(line).encode() + b" " + line
+
+
+def _journal_seeds() -> Iterator[bytes]:
+    whole = _halfway().journal
+    yield whole
+    lines = [line.partition(b" ")[2] for line in whole.splitlines()]
+    assert len(lines) > 2
+    yield b"\n".join([*lines, b""])
+    yield b"\n".join([*lines[:2], b""])
+    made = json.loads(lines[1]) | {"coefficients": [[1, 0.5], [1e300]], "finite": False}
+    yield b"\n".join([lines[0], json.dumps(made).encode(), b""])
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -304,5 +389,7 @@ TARGETS = {
         Target("tokenizer", _tokenizer_seeds, _tokenizer),
         Target("template", _template_seeds, _template),
         Target("made_by", _made_by_seeds, _made_by),
+        Target("record", _record_seeds, _record, may_read_elsewhere=True),
+        Target("journal", _journal_seeds, _journal),
     )
 }

@@ -1,5 +1,5 @@
 """`python -m lamina`."""
 
-from lamina.cli.main import main
+from lamina.cli.start import main
 
 main()

@@ -18,7 +18,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.staging import clear, occupants, restore, staging_of
-from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, check_output, damage, made_by
+from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, bytes_staged, check_output, damage, made_by
 from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
 from lamina.execute.memory import memory_bound, peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.provenance import own_files, record, what_is_read
@@ -59,7 +59,8 @@ class Result:
 class Forecast:
     """A plan, and what carrying it out takes here. In bytes: `memory` of the process at its peak, its bound, disk.
 
-    `refusal` is why `merge` would refuse the output now, None where it would not.
+    `staged` is what an earlier run of the same merge has left whole. `refusal` is why `merge` would refuse the output
+    now, None where it would not.
     """
 
     plan: Plan
@@ -68,6 +69,8 @@ class Forecast:
     disk_needed: int
     disk_free: int
     shards: int
+    staged: int
+    tensor_bytes: int
     already_there: bool
     refusal: OutputError | None
 
@@ -186,11 +189,13 @@ def forecast(
     layout = lay_out(planned.plan.specs, shard_size)
     needed = _disk_needed(planned.plan, layout)
     folder = Path() if out is None else Path(out)
-    refusal, already_there = None, False
+    refusal, already_there, staged = None, False, 0
     if out is not None:
         try:
             check_output(folder, needed, planned.precious, beside=planned.to_fetch)
             already_there = not force and _is_there(folder, planned.plan)
+            if not already_there:
+                staged = bytes_staged(folder, layout, planned.plan.digest, planned.input_states())
         except OutputError as error:
             refusal = error
     return Forecast(
@@ -200,6 +205,8 @@ def forecast(
         needed,
         free_bytes(folder.absolute()),
         len(layout.shards),
+        staged,
+        sum(place.nbytes for place in layout.places.values()),
         already_there,
         refusal,
     )

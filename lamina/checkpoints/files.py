@@ -344,8 +344,9 @@ class FolderLock:
                         path.parent.rmdir()  # made in vain
                     raise
                 if not self._is_locked():
-                    raise OutputError(f"another process is writing {what_for} right now; wait for it or stop it.")
+                    raise OutputError(f"{self._holder()} is writing {what_for} right now; wait for it or stop it.")
                 if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                    self._sign()
                     return
                 self._file.close()  # who held it has removed the folder just now
 
@@ -359,6 +360,21 @@ class FolderLock:
         if not locked:
             self._file.close()
         return locked
+
+    def _sign(self) -> None:
+        """Say in the file who holds the lock. Not on Windows, where what is locked is a place in the file."""
+        if os.name != "nt":
+            with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+                self._file.truncate(0)
+                self._file.write(str(os.getpid()).encode())
+                self._file.flush()
+
+    def _holder(self) -> str:
+        with contextlib.suppress(OSError):
+            number = self._path.read_bytes()[:20]
+            if number.isdigit():
+                return f"another process ({int(number)})"
+        return "another process"
 
     def remove_folder(self) -> None:
         """Delete the folder that the lock is in, the lock last, and release it."""

@@ -137,6 +137,6 @@ def _finished(content: Mapping[str, Any]) -> Finished | None:
             try:
                 reads = tuple((str(model), str(tensor), str(known)) for model, tensor, known in inputs)
                 return Finished(name, digest, reads, tuple(tuple(map(float, each)) for each in coefficients), finite)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return None
     return None

@@ -32,7 +32,7 @@ from lamina.checkpoints.files import (
 )
 from lamina.checkpoints.journal import FileState, Finished, Past, Undertaking, lines_of, open_journal, read_journal
 from lamina.checkpoints.layout import INDEX_NAME, Layout
-from lamina.checkpoints.staging import staging_of
+from lamina.checkpoints.staging import Staging, staging_of
 from lamina.errors import InputChanged, LaminaError, NonFiniteResult, OutputError, UnmergeableTensor, WriteFailed
 from lamina.wording import in_bytes, listed
 
@@ -83,6 +83,15 @@ def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Seque
             f"{out} needs {in_bytes(needed)}{and_fetched} and {in_bytes(free)} are free there; "
             "free some space, or name an output on another disk."
         )
+
+
+def bytes_staged(out: Path, layout: Layout, plan: str, inputs: Mapping[str, FileState]) -> int:
+    """Bytes of the tensors that an earlier run for this very folder has left whole, and with which a run goes on."""
+    staging = staging_of(out)
+    past, ours = read_journal(staging.journal), Undertaking(plan, _digest(layout), inputs)
+    if past is None or not _is_of(past, ours, staging, layout) or past.undertaking.changed(inputs):
+        return 0
+    return sum(layout.places[name].nbytes for name in past.finished if name in layout.places)
 
 
 class CheckpointWriter:
@@ -185,10 +194,8 @@ class CheckpointWriter:
         past = read_journal(self._staging.journal)
         if past is None:
             return None
-        ours = self._undertaking
-        wanted = (past.undertaking.plan, past.undertaking.layout) == (ours.plan, ours.layout)
-        if wanted and all(has_size(self._content / each.file_name, each.size) for each in self._layout.shards):
-            changed = past.undertaking.changed(ours.inputs)
+        if _is_of(past, self._undertaking, self._staging, self._layout):
+            changed = past.undertaking.changed(self._undertaking.inputs)
             if not changed:
                 return past
             if not anew:
@@ -301,6 +308,13 @@ class _Batch:
         taken = self.finished, self.shards, self.ended
         self.finished, self.shards, self.nbytes = [], set(), 0
         return taken
+
+
+def _is_of(past: Past, ours: Undertaking, staging: Staging, layout: Layout) -> bool:
+    """True where what is staged was begun for the same plan and layout."""
+    return (past.undertaking.plan, past.undertaking.layout) == (ours.plan, ours.layout) and all(
+        has_size(staging.content / each.file_name, each.size) for each in layout.shards
+    )
 
 
 def _digest(layout: Layout) -> str:

@@ -1,4 +1,4 @@
-"""Consoles that are not UTF-8: what they cannot show is shown in ASCII."""
+"""Consoles, and text that they cannot show: it is shown in ASCII."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ ASCII = {
 
 
 def show_what_can_be_shown() -> None:
-    """From here on, text that the console's encoding lacks is replaced; no output fails for it."""
+    """From here on, text that the console's encoding lacks is replaced; no output fails for it.
+
+    UTF-8 lacks halves of surrogate pairs, which the name of a tensor may hold, or that of a file.
+    """
     codecs.register_error("lamina-ascii", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+        if isinstance(stream, io.TextIOWrapper) and (
+            stream.errors == "strict" or not stream.encoding.lower().startswith("utf")
+        ):
             stream.reconfigure(errors="lamina-ascii")
 
 

@@ -128,9 +128,14 @@ def _run(arguments: list[str], as_json: bool) -> int:
         reason = f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}."
         return _fail([Problem("file", reason)], reason, 2, as_json)
     except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
-        message = str(stop) or "stopped."
-        return _fail([Problem("interrupted", message)], f"\n{message}", 130, as_json)
+        return stopped(str(stop), as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def stopped(message: str, *, as_json: bool) -> int:
+    """Tell that Ctrl-C ended the work, and what is left of it where `message` is not empty. Returns the exit code."""
+    message = message or "stopped; the same command can be given again."
+    return _fail([Problem("interrupted", message)], f"\n{message}", 130, as_json)
 
 
 def _fail(problems: Iterable[Problem], message: str, code: int, as_json: bool) -> int:

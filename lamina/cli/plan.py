@@ -27,6 +27,7 @@ FORECAST_FIELDS: Mapping[str, str] = {
     "memory": "`predicted` bytes of the process at its peak, and the `bound` of --memory",
     "disk": "bytes that are `needed` in the `folder` and `free` there; the number of `shards`",
     "seconds": "that planning took",
+    "staged": "`bytes` of tensors that an earlier run of this merge has left whole, and the `share` that they are",
     "already_there": "true where OUT was made by this very plan",
     "refusal": "why `lamina merge` would refuse OUT as it is now, null where it would not (the exit code is 2 then)",
 }
@@ -87,7 +88,14 @@ def plan_and_tell(
     if found.refusal is not None:
         click.echo()
         raise found.refusal
-    click.echo(f"\nno errors; {out} is already there, made by this plan" if found.already_there else "\nno errors")
+    if found.already_there:
+        click.echo(f"\nno errors; {out} is already there, made by this plan")
+    elif found.staged:
+        click.echo(
+            f"\nno errors; a merge of this plan was stopped, and goes on at {found.staged / found.tensor_bytes:.0%}"
+        )
+    else:
+        click.echo("\nno errors")
 
 
 def show_forecast(found: api.Forecast) -> None:
@@ -118,6 +126,10 @@ def _as_data(found: api.Forecast, out: Path | None, seconds: float) -> dict[str,
             "shards": found.shards,
         },
         "seconds": round(seconds, 3),
+        "staged": {
+            "bytes": found.staged,
+            "share": round(found.staged / found.tensor_bytes, 4) if found.staged else 0.0,
+        },
         "already_there": found.already_there,
         "refusal": None if found.refusal is None else found.refusal.problems[0].as_data(),
     }

@@ -24,6 +24,7 @@ from lamina.errors import LaminaError, OutputError, WriteFailed
 from lamina.tensor_spec import DTYPES, TensorSpec
 
 U8 = DTYPES["U8"]
+WRITES_ALREADY = "another process is" if os.name == "nt" else rf"another process \({os.getpid()}\) is writing"
 LAYOUT = lay_out({"a": TensorSpec((4,), U8), "b": TensorSpec((3,), U8)}, shard_size=4)  # two files
 
 
@@ -246,7 +247,7 @@ def test_a_killed_process_leaves_an_output_that_can_be_written_again(tmp_path: P
 def test_a_second_writer_is_refused_and_does_not_disturb_the_first(tmp_path: Path) -> None:
     with CheckpointWriter(LAYOUT, tmp_path / "out") as sink:
         put_all(sink)
-        with pytest.raises(OutputError, match="another process is writing"):
+        with pytest.raises(OutputError, match=WRITES_ALREADY):
             CheckpointWriter(LAYOUT, tmp_path / "out")
         with CheckpointWriter(LAYOUT, tmp_path / "other") as other:
             put_all(other)

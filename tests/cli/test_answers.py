@@ -109,7 +109,7 @@ def test_ctrl_c_while_planning_is_one_line(lamina: Lamina, monkeypatch: pytest.M
 
     monkeypatch.setattr("lamina.api.open_model", interrupt)
     run = lamina("plan", "average.yml")
-    assert (run.code, run.out, run.err) == (130, "", "\nstopped.\n")
+    assert (run.code, run.out, run.err) == (130, "", "\nstopped; the same command can be given again.\n")
 
 
 def test_no_color_takes_colour_away_and_a_terminal_brings_it(folder: Path) -> None:

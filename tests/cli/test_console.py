@@ -23,3 +23,12 @@ def test_every_encoding_shows_it(folder: Path, arguments: list[str], encoding: s
     assert "?" not in shown.replace("expect a loss?", "")
     if arguments[0] == "plan":
         assert ("█" if encoding in ("utf-8", "cp437") else "#") in shown
+
+
+def test_a_name_with_half_of_a_pair_is_shown_in_utf_8() -> None:
+    script = (
+        "import click; from lamina.cli.console import show_what_can_be_shown as show; show(); click.echo('a\\ud800b')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    assert (run.returncode, run.stdout.split()) == (0, [b"a?b"]), run.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -144,3 +145,47 @@ def writer_layout() -> writer.Layout:
     from lamina.tensor_spec import F32, TensorSpec
 
     return lay_out({"a": TensorSpec((4,), F32)})
+
+
+# Ctrl-C at the moment at which a module is looked for.
+AT_IMPORT = """
+import os, signal, sys
+module = sys.argv.pop(1)
+class Interrupts:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(Interrupts)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts)
+from lamina.cli.start import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a signal to oneself kills")
+@pytest.mark.parametrize("module", ["lamina.cli.main", "click", "lamina.cli.plan", "yaml", "numpy", "lamina.api"])
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_ctrl_c_while_it_starts_is_one_sentence_too(folder: Path, module: str, as_json: bool) -> None:
+    command = [sys.executable, "-c", AT_IMPORT, module, "plan", "average.yml", *(["--json"] if as_json else [])]
+    run = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert run.returncode == 130, run.stderr
+    sentence = "stopped; the same command can be given again."
+    if as_json:
+        assert run.stderr == ""
+        assert [each["message"] for each in json.loads(run.stdout)["problems"]] == [sentence]
+    else:
+        assert (run.stdout, run.stderr) == ("", f"\n{sentence}\n")
+
+
+@pytest.mark.usefixtures("left")
+def test_a_plan_says_at_what_share_its_merge_would_go_on(lamina: Lamina) -> None:
+    told = lamina("plan", "average.yml", "out").out
+    found = re.search(r"^no errors; a merge of this plan was stopped, and goes on at (\d+)%$", told, re.M)
+    assert found, told
+    staged = lamina("plan", "average.yml", "out", "--json").data["staged"]
+    assert staged["bytes"] > 0
+    assert round(100 * staged["share"]) == int(found[1])
+    assert lamina("plan", "stack.yml", "out", "--json").data["staged"] == {"bytes": 0, "share": 0.0}
+    assert lamina("merge", "average.yml", "out", "--json").data["resumed"] == staged["bytes"]
