@@ -35,7 +35,7 @@ def running() -> RunningModel:
 def test_losses_are_those_of_transformers(running: RunningModel) -> None:
     rows = token_rows(running, TEXT)["prose"]
     model = transformers.AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    wanted = float(model(torch.from_numpy(rows), labels=torch.from_numpy(rows)).loss)
+    wanted = model(torch.from_numpy(rows), labels=torch.from_numpy(rows)).loss.item()
     assert float(running.observe(rows).losses.mean()) == pytest.approx(wanted, rel=1e-5)
 
 

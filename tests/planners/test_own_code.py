@@ -247,7 +247,7 @@ def choosy(
         ("weight: 1, rank: 2.5", "parameter-value", "`rank` takes a whole number from 1 to 9, not `2.5`."),
         ("weight: 1, mode: times", "parameter-value", "`mode` takes plus or minus, not `times`."),
         ("weight: 1, exact: maybe", "parameter-value", "`exact` takes true or false, not `maybe`."),
-        ("rank: 2", "missing-parameter", "mine.py:choosy needs `weight` of `rev` for"),
+        ("rank: 2", "missing-parameter", "mine.py:choosy needs `weight` of `rev`: "),
     ],
 )
 def test_parameters_are_checked_like_those_of_any_method(desk: Path, parameters: str, code: str, said: str) -> None:
