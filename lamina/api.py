@@ -47,6 +47,7 @@ class Result:
 
     out: Path
     plan: Plan
+    recipe: Recipe
     layout: Layout
     seconds: float
     peak_memory: int
@@ -155,7 +156,8 @@ def merge(
         if already_there:
             _check_unchanged(out, inputs)
             clear(staging_of(out))
-            return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
+            took = time.monotonic() - started
+            return Result(out, found, planned.recipe, layout, took, peak_memory(), already_there=True)
         with CheckpointWriter(layout, out, plan=found.digest, inputs=planned.input_states, anew=force) as sink:
             resumed = sum(layout.places[name].nbytes for name in sink.done())
             resuming(resumed, sink.discarded)
@@ -165,8 +167,9 @@ def merge(
             non_finite = sorted(name for name, each in sink.finished.items() if not each.finite)
     finally:
         planned.close()
+    took = time.monotonic() - started
     return Result(
-        out, found, layout, time.monotonic() - started, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
+        out, found, planned.recipe, layout, took, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
     )
 
 

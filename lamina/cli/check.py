@@ -15,9 +15,11 @@ from lamina.check.check import check as checked
 from lamina.check.findings import Level, Report, Section
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
+from lamina.ledger.noting import Notebook, check_run
 from lamina.wording import in_bytes, in_seconds
 
 # What `lamina check --json` prints, by key.
@@ -76,6 +78,7 @@ NEXT = {
 @workers_option
 @hub_options
 @json_option
+@ledger_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def check(
     model: str,
@@ -91,6 +94,7 @@ def check(
     hub: HubOptions,
     as_json: bool,
     quiet: bool,
+    notebook: Notebook,
 ) -> int:  # fmt: skip
     """Check MODEL: is all of it there, is each layer the one it should be, are the weights sound.
 
@@ -116,6 +120,7 @@ def check(
         )  # fmt: skip
     finally:
         line.stop()
+    notebook.note(check_run(report))
     if as_json:
         print_json(as_data(report))
     else:

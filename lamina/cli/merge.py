@@ -13,10 +13,12 @@ from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
+from lamina.ledger.noting import Notebook, merge_run
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
@@ -59,6 +61,7 @@ RESULT_FIELDS: Mapping[str, str] = {
 @json_option
 @click.option("-q", "--quiet/--no-quiet", help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Print the plan before merging.")
+@ledger_options
 @idle_flags
 def merge(
     recipe: RecipeLike,
@@ -76,6 +79,7 @@ def merge(
     as_json: bool,
     quiet: bool,
     verbose: int,
+    notebook: Notebook,
 ) -> None:  # fmt: skip
     """Merge the models of RECIPE into the folder OUT, which appears whole or not at all.
 
@@ -93,6 +97,7 @@ def merge(
         plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
         return
     result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
+    notebook.note(merge_run(result))
     if as_json:
         print_json(as_data(result))
 
