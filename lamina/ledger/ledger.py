@@ -172,9 +172,12 @@ class Ledger:
     def _known_version(self) -> int:
         """How many migrations the file has had. Raises LedgerError where it is not an older one of ours."""
         # One statement: between two of them another process may make the tables.
-        done, tables = self._rows.execute(
-            "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
-        ).fetchone()
+        done, tables = map(
+            int,
+            self._rows.execute(
+                "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+            ).fetchone(),
+        )
         if done > len(MIGRATIONS):
             raise LedgerError(
                 f"the ledger {self.file} was written by a newer Lamina (schema {done}; this one knows up to "
