@@ -19,7 +19,8 @@ from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
-from lamina.ledger.noting import Notebook, check_run
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import check_run
 from lamina.wording import in_bytes, in_seconds
 
 # What `lamina check --json` prints, by key.

@@ -9,9 +9,7 @@ from typing import Any
 
 import click
 
-from lamina.cli.plan import show_notices
-from lamina.ledger.noting import Notebook
-from lamina.plans.plan import Notice
+from lamina.ledger.notebook import Notebook
 
 Command = Callable[..., object]
 
@@ -33,4 +31,7 @@ def ledger_options(command: Command) -> Command:
 
 
 def _tell(why: str) -> None:
+    from lamina.cli.plan import show_notices  # with all that plans, which `lamina runs` has no use for
+    from lamina.plans.plan import Notice
+
     show_notices([Notice("ledger", why)], err=True)

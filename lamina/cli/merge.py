@@ -18,7 +18,8 @@ from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
-from lamina.ledger.noting import Notebook, merge_run
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import merge_run
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike

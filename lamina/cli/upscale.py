@@ -16,7 +16,8 @@ from lamina.cli.ledger_options import ledger_options
 from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell
-from lamina.ledger.noting import Notebook, merge_run
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import merge_run
 from lamina.planners.upscale import Overlap
 from lamina.upscaling import Method, check_beside, keep_beside, upscale_recipe
 
