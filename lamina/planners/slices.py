@@ -356,7 +356,8 @@ class _Maker:
                 value = self._value(parameter, name, place, None, trace)
                 if value is None:
                     return None
-                values[parameter.name] = value
+                # What has no effect must not tell two tensors apart: a tied head is looked for by equal expressions.
+                values[parameter.name] = value if parameter.meaning.effective else parameter.stand_in
         return values
 
     def _value(
