@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
 
 from lamina.architectures.config_values import SHARED, config_values, spelled
@@ -160,8 +160,9 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
     """Layers that hold other tensors than their neighbours, where config.json knows of no kinds of layers."""
     for model in request.models.values():
         layers = model.architecture.layers
-        usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
-        uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
+        held = [frozenset(layer) for layer in layers]
+        [(usual, _)] = Counter(held).most_common(1)
+        uneven = {index: usual ^ layer for index, layer in enumerate(held) if layer != usual}
         if uneven and not has_layer_kinds(model.decoder):
             index, names = next(iter(uneven.items()))
             findings.notice(
