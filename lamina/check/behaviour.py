@@ -89,6 +89,9 @@ def check_behaviour(
             continue
         if other.tokenizer.get_vocab() == vocabulary:
             parents.append(_behaviour(parent, other, rows, quick))
+        else:
+            told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
+            sections.append(Section("parent", not_run=told))
     lost = _lost(own, parents)
     sections.append(_language(own, parents, rows, descent, lost))
     if parents:
