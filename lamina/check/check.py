@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lamina.api import Options
-from lamina.check.against_parents import Descent, check_against_parents, check_config, check_order, descent_of
+from lamina.check.against_parents import check_against_parents, check_config, check_order
 from lamina.check.against_plan import check_against_plan
 from lamina.check.behaviour import check_behaviour
 from lamina.check.chat import check_chat
+from lamina.check.descent import Descent, descent_of
 from lamina.check.findings import Report, Section
 from lamina.check.likeness import Progress
 from lamina.check.models import opened
@@ -46,7 +47,7 @@ def check(
     workers: int | None = None,
     on_start: Callable[[int], None] = lambda _total: None,
     progress: Progress = lambda _name, _nbytes: None,
-    running: Callable[[str], None] = lambda _model: None,
+    running: Callable[[str], None] = lambda _step: None,
 ) -> Report:
     """Check a folder, or a model of the Hub, against its parents and the recipe that made it.
 
@@ -56,8 +57,7 @@ def check(
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
     `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer;
-    `quick` takes a quarter of the tokens and asks for no answers. `running`
-    is called with the name of each.
+    `quick` takes a quarter of the tokens and asks for no answers. `running` is called with each step of that, in words.
 
     Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
     is at fault.
@@ -104,7 +104,7 @@ def _by_weights(
         sections.append(check_against_plan(own, asked.plan, sources, descent, workers=workers, progress=progress))
         sections.append(check_request(asked.plan))
     elif parents:
-        sections.append(check_against_parents(descent))
+        sections.append(check_against_parents(descent, found))
         sections += [Section("recipe", not_run=asked)] if asked else []
     else:
         sections.append(Section("identity", not_run=asked or NOTHING_KNOWN))

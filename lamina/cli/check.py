@@ -122,10 +122,10 @@ def check_with_progress(
     shown = not quiet and sys.stderr.isatty()
     line = MovingLine("checking", enabled=shown)
 
-    def running(name: str) -> None:
+    def running(step: str) -> None:
         line.stop()
         if shown:
-            click.echo(f"running {name} ...", err=True)
+            click.echo(f"{step} ...", err=True)
 
     try:
         return checked(

@@ -120,6 +120,10 @@ FAULTS = [
     Fault("a zeroed layer", _zero_layer, layer=1, level=Level.BROKEN),
     Fault("a zeroed matrix", lambda w: w[in_layer(2, "mlp.down_proj")].zero_(), layer=2,
           key=in_layer(2, "mlp.down_proj")),
+    Fault("a dead head", lambda w: w[in_layer(1, "self_attn.q_proj")][24:48].zero_(), layer=1,
+          key=in_layer(1, "self_attn.q_proj")),
+    Fault("a norm of another size", lambda w: w[in_layer(3, "input_layernorm")].mul_(3), layer=3,
+          key=in_layer(3, "input_layernorm")),
     Fault("two layers swapped", lambda w: swap_layers(w, 1, 2), layer=1),
     Fault("a layer twice where another belongs", _repeat_layer, layer=2),
     Fault("layers off by one", _one_layer_late, layer=2),
@@ -170,6 +174,9 @@ def test_what_was_done_to_a_matrix_is_said(tmp_path: Path) -> None:
         "layer 1: self_attn.q_proj.weight is that of base's layer 1 with its heads permuted (by 24 rows)."
     ]
     assert told[1] == ["layer 1: self_attn.q_proj.weight is that of base's layer 1 with its rows permuted (by 5 rows)."]
+    dead = changed(REV, tmp_path / "dead", lambda weights: weights[in_layer(1, "self_attn.q_proj")][24:48].zero_())
+    (found,) = check(dead, [BASE]).findings
+    assert found.message == ("layer 1: self_attn.q_proj.weight has 24 dead rows (24-47) that base's layer 1 has not.")
     assert told[2][0] == "layer 1 is base's layer 2, where 1 belongs."
 
 
