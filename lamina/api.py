@@ -373,9 +373,7 @@ class _Planned:
 
 def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
     """Read a recipe, open its models, plan it."""
-    hub = HubOptions(
-        _path(options.get("cache_dir")), options.get("token"), options.get("offline", False), options.get("revision")
-    )
+    hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
     opened: dict[ModelRef, PlainModel] = {}
 
@@ -426,8 +424,15 @@ def _carried_recipe(ref: ModelRef, hub: HubOptions, border: Border, set_values: 
     raise RecipeError([Problem("no-recipe", f"{ref} is a model without a recipe ({' or '.join(CARRIED_RECIPES)}).")])
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def hub_options(options: Options) -> HubOptions:
+    """What of the options is about the Hub."""
+    cache_dir = options.get("cache_dir")
+    return HubOptions(
+        None if cache_dir is None else Path(cache_dir),
+        options.get("token"),
+        options.get("offline", False),
+        options.get("revision"),
+    )
 
 
 def _disk_needed(found: Plan, layout: Layout) -> int:

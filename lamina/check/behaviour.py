@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lamina.check.against_parents import Descent, short_name
 from lamina.check.asked import ROW, prompts, token_rows
+from lamina.check.descent import Descent
 from lamina.check.findings import Finding, Level, Section
+from lamina.check.naming import short_name
 from lamina.check.running import Answer, Observation, RunningModel, Tokens
 from lamina.errors import CheckpointError, MissingExtra
 from lamina.models.plain import PlainModel
-from lamina.wording import in_bytes, listed, spans
+from lamina.wording import counted, in_bytes, listed, spans
 
 WATCHED = 8  # positions of each row at which layers are watched; the first tokens are unlike all others
 FIRST_WATCHED = 16
@@ -65,30 +66,33 @@ def check_behaviour(
     Sections: loads, language, layers, answers, cache. A parent with another tokenizer is left out of what needs
     the same tokens. `quick`: a quarter of the tokens, and no answers.
     """
+    progress(f"loading {short_name(model.name)}")
     try:
         running = _loaded(model, memory, device)
     except MissingExtra as error:
         return [Section("behaviour", not_run=str(error))]
     except CheckpointError as error:
         return [Section("loads", findings=(Finding(Level.BROKEN, "not-loaded", str(error)),))]
-    progress(short_name(model.name))
     rows = token_rows(running, texts, quick=quick)
     sections = [_loads(running)]
     if not rows:
         return [*sections, Section("language", not_run="the texts have too few tokens for this tokenizer")]
-    own = _behaviour(model, running, rows, quick)
+    own = _behaviour(model, running, rows, quick, progress)
     vocabulary = running.tokenizer.get_vocab()
     del running
     parents = []
     for parent in descent.parents:
-        progress(short_name(parent.name))
+        progress(f"loading {short_name(parent.name)}")
         try:
             other = _loaded(parent, memory, device)
         except CheckpointError as error:
             sections.append(Section("parent", not_run=str(error)))
             continue
         if other.tokenizer.get_vocab() == vocabulary:
-            parents.append(_behaviour(parent, other, rows, quick))
+            parents.append(_behaviour(parent, other, rows, quick, progress))
+        else:
+            told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
+            sections.append(Section("parent", not_run=told))
     lost = _lost(own, parents)
     sections.append(_language(own, parents, rows, descent, lost))
     if parents:
@@ -102,15 +106,27 @@ def _loaded(model: PlainModel, memory: int | None, device: str) -> RunningModel:
     return RunningModel(folder, model.architecture.depth, elements, memory=memory, device=device)
 
 
-def _behaviour(model: PlainModel, running: RunningModel, rows: Mapping[str, Tokens], quick: bool) -> Behaviour:
+def _behaviour(
+    model: PlainModel,
+    running: RunningModel,
+    rows: Mapping[str, Tokens],
+    quick: bool,
+    progress: Callable[[str], None],
+) -> Behaviour:
     length = next(iter(rows.values())).shape[1]
     first = min(FIRST_WATCHED, length // 2)
     watched = [first + (length - first) * index // WATCHED for index in range(min(WATCHED, length - first))]
-    observed = {name: running.observe(tokens, watched) for name, tokens in rows.items()}
+    observed = {}
+    for name, tokens in rows.items():
+        progress(f"{short_name(model.name)}: {name}, {counted(tokens.size, 'token')}")
+        observed[name] = running.observe(tokens, watched)
     if running.is_streamed:
         size = sum(spec.nbytes for spec in model.checkpoint.specs.values())
         return Behaviour(model.name, observed, (), None, f"needs {in_bytes(size)} of memory")
-    answers = () if quick else tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
+    answers: tuple[Answer, ...] = ()
+    if not quick:
+        progress(f"{short_name(model.name)}: {counted(len(prompts()), 'answer')}")
+        answers = tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
     longer = min(running.longest, max(ROW // 2, running.window + 4 * CACHE_TAIL))
     tokens = np.concatenate([each.ravel() for each in rows.values()])[:longer]
     cached = running.cached_difference(tokens, CACHE_TAIL)
