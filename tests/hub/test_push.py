@@ -153,7 +153,7 @@ def test_who_may_not_write_is_told(server: HubServer, out: Path, repo: str, toke
 
 def test_offline_is_a_letter(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(OutputError, match="offline .* nothing is sent"):
+    with pytest.raises(OutputError, match=r"offline .* nothing is sent"):
         push(out, "org/m")
 
 
