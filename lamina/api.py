@@ -27,11 +27,12 @@ from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
-from lamina.planners.merge import plan_merge, slices_of
+from lamina.planners.merge import plan_merge
 from lamina.planners.origins import explanation
+from lamina.planners.ranges import slices_of
 from lamina.planners.request import Findings
 from lamina.planners.side_files import TOKENIZER_FILES
-from lamina.planners.slices import Trace
+from lamina.planners.values import Trace
 from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
