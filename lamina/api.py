@@ -19,7 +19,7 @@ from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.staging import clear, occupants, restore, staging_of
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, bytes_staged, check_output, damage, made_by
-from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
+from lamina.errors import CheckpointError, InputChanged, OutputError, Problem, RecipeError
 from lamina.execute.memory import memory_bound, peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.provenance import own_files, record, what_is_read
 from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
@@ -73,7 +73,7 @@ class Forecast:
     staged: int
     tensor_bytes: int
     already_there: bool
-    refusal: OutputError | None
+    refusal: OutputError | InputChanged | None
 
 
 class Options(TypedDict, total=False):
@@ -190,14 +190,16 @@ def forecast(
     layout = lay_out(planned.plan.specs, shard_size)
     needed = _disk_needed(planned.plan, layout)
     folder = Path() if out is None else Path(out)
-    refusal, already_there, staged = None, False, 0
+    refusal: OutputError | InputChanged | None = None
+    already_there, staged = False, 0
     if out is not None:
         try:
             check_output(folder, needed, planned.precious, beside=planned.to_fetch)
             already_there = not force and _is_there(folder, planned.plan)
-            if not already_there:
-                staged = bytes_staged(folder, layout, planned.plan.digest, planned.input_states())
-        except OutputError as error:
+            if not already_there and not planned.plan.bytes_to_fetch:  # a run that was stopped had fetched everything
+                states = planned.input_states()
+                staged = bytes_staged(folder, layout, plan=planned.plan.digest, inputs=states, anew=force)
+        except (OutputError, InputChanged) as error:
             refusal = error
     return Forecast(
         planned.plan,
