@@ -59,12 +59,14 @@ def check_behaviour(
     device: str = "cpu",
     texts: Mapping[str, str] | None = None,
     quick: bool = False,
+    hint: str = "",
     progress: Callable[[str], None] = lambda _what: None,
 ) -> list[Section]:
     """Run the model and its parents, one after the other, on the same tokens. Needs the extra `hf`.
 
-    Sections: loads, language, layers, answers, cache. A parent with another tokenizer is left out of what needs
-    the same tokens. `quick`: a quarter of the tokens, and no answers.
+    Sections: loads, language, seams, answers, cache. A parent in whose tokenizer the tokens mean something else is
+    left out of what needs the same tokens. `quick`: a quarter of the tokens, and no answers. `hint` goes with a loss
+    that nothing explains.
     """
     progress(f"loading {short_name(model.name)}")
     try:
@@ -78,7 +80,7 @@ def check_behaviour(
     if not rows:
         return [*sections, Section("language", not_run="the texts have too few tokens for this tokenizer")]
     own = _behaviour(model, running, rows, quick, progress)
-    vocabulary = running.tokenizer.get_vocab()
+    tokens = _tokens(running, rows)
     del running
     parents = []
     for parent in descent.parents:
@@ -88,13 +90,13 @@ def check_behaviour(
         except CheckpointError as error:
             sections.append(Section("parent", not_run=str(error)))
             continue
-        if other.tokenizer.get_vocab() == vocabulary:
+        if _tokens(other, rows) == tokens:
             parents.append(_behaviour(parent, other, rows, quick, progress))
         else:
             told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
             sections.append(Section("parent", not_run=told))
     lost = _lost(own, parents)
-    sections.append(_language(own, parents, rows, descent, lost))
+    sections.append(_language(own, parents, rows, descent, lost, hint))
     if parents:
         sections.append(_received(own, parents, descent, lost))
     return [*sections, _answers(own, parents), _cache(own)]
@@ -104,6 +106,12 @@ def _loaded(model: PlainModel, memory: int | None, device: str) -> RunningModel:
     elements = sum(spec.count for spec in model.checkpoint.specs.values())
     folder = model.checkpoint.folder
     return RunningModel(folder, model.architecture.depth, elements, memory=memory, device=device)
+
+
+def _tokens(running: RunningModel, rows: Mapping[str, Tokens]) -> dict[str, int]:
+    """The tokens that the rows are made of; what else a tokenizer knows does not matter to them."""
+    used = set(np.unique(np.concatenate([each.ravel() for each in rows.values()])).tolist())
+    return {token: number for token, number in running.tokenizer.get_vocab().items() if number in used}
 
 
 def _behaviour(
@@ -169,6 +177,7 @@ def _language(
     rows: Mapping[str, Tokens],
     descent: Descent,
     lost: Difference | None,
+    hint: str,
 ) -> Section:
     findings = [*_no_better_than_counting(own, parents, rows)]
     told = "; ".join(_told_loss(own, parent) for parent in parents) or ", ".join(
@@ -176,9 +185,10 @@ def _language(
     )
     if lost is not None and not lost.mean <= LOST:
         explained = descent.seams or descent.blends
-        why = "as its seams and blends explain" if explained else "and no seam or blend of unlike depths explains it"
+        why = "as its seams and blends explain." if explained else "no seam or blend of unlike depths explains it."
+        why += "" if explained else hint
         level = Level.NEEDS_TRAINING if explained else Level.SUSPICIOUS
-        findings.append(Finding(level, "lost", f"{told}: {why}."))
+        findings.append(Finding(level, "lost", f"{told}: {why}"))
     return Section("language", told, tuple(findings))
 
 
