@@ -15,6 +15,8 @@ from lamina.check.naming import short_name
 from lamina.check.running import Answer, Observation, RunningModel, Tokens
 from lamina.errors import CheckpointError, MissingExtra
 from lamina.models.plain import PlainModel
+from lamina.planners.small_files import small_files
+from lamina.tokenizers.vocabulary import VOCABULARY_FILES, Vocabulary
 from lamina.wording import counted, in_bytes, listed, spans
 
 WATCHED = 8  # positions of each row at which layers are watched; the first tokens are unlike all others
@@ -75,8 +77,10 @@ def check_behaviour(
         return [Section("behaviour", not_run=str(error))]
     except CheckpointError as error:
         return [Section("loads", findings=(Finding(Level.BROKEN, "not-loaded", str(error)),))]
-    rows = token_rows(running, texts, quick=quick)
     sections = [_loads(running)]
+    if running.tokenizer is None:
+        return [*sections, Section("language", not_run="the folder has no tokenizer")]
+    rows = token_rows(running, texts, quick=quick)
     if not rows:
         return [*sections, Section("language", not_run="the texts have too few tokens for this tokenizer")]
     own = _behaviour(model, running, rows, quick, progress)
@@ -90,7 +94,9 @@ def check_behaviour(
         except CheckpointError as error:
             sections.append(Section("parent", not_run=str(error)))
             continue
-        if _tokens(other, rows) == tokens:
+        if other.tokenizer is None:
+            sections.append(Section("parent", not_run=f"{short_name(parent.name)} has no tokenizer"))
+        elif _tokens(other, rows) == tokens:
             parents.append(_behaviour(parent, other, rows, quick, progress))
         else:
             told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
@@ -105,7 +111,10 @@ def check_behaviour(
 def _loaded(model: PlainModel, memory: int | None, device: str) -> RunningModel:
     elements = sum(spec.count for spec in model.checkpoint.specs.values())
     folder = model.checkpoint.folder
-    return RunningModel(folder, model.architecture.depth, elements, memory=memory, device=device)
+    has_tokenizer = Vocabulary(small_files(model, VOCABULARY_FILES)).is_there
+    return RunningModel(
+        folder, model.architecture.depth, elements, has_tokenizer=has_tokenizer, memory=memory, device=device
+    )
 
 
 def _tokens(running: RunningModel, rows: Mapping[str, Tokens]) -> dict[str, int]:

@@ -120,6 +120,14 @@ def test_three_whole_task_vectors_lose_language_and_are_told_why(tmp_path: Path)
     assert check(tmp_path / "half", texts=TEXT, quick=True).verdict is Level.HEALTHY
 
 
+def test_a_folder_without_a_tokenizer_is_loaded_and_asked_nothing(tmp_path: Path) -> None:
+    lamina.merge(f"models: [{{model: {REV}}}]\nmerge_method: passthrough\n", tmp_path / "out", copy_tokenizer=False)
+    report = check(tmp_path / "out", texts=TEXT, quick=True)
+    assert report.verdict is Level.HEALTHY
+    assert _section(report, "loads").mark == "ok"
+    assert _section(report, "language").not_run == "the folder has no tokenizer"
+
+
 def _with_one_token_more(folder: Path) -> Path:
     changed(BASE, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
