@@ -26,6 +26,7 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
@@ -173,6 +174,7 @@ JSON_FIELDS = {
     "lamina reproduce --json": REPRODUCTION_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
+    "lamina push --json": PUSH_FIELDS,
 }
 
 SURROUNDINGS = """\

@@ -23,6 +23,7 @@ from lamina.errors import Change
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 END = -1  # in a way: the place after the last entry of a list
 WIDTH = 110  # what fits is written in one line
+_ANCHOR = r"(?<![^\s,\[{{:]){}([^\s,\[\]{{}}]+)"  # `&name`, or `*name`
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,35 @@ def with_ways(step: Step, to_written: Callable[[Way], Way]) -> Step:
 
 def changes_of(text: str, steps: Sequence[Step]) -> tuple[Change, ...]:
     """The lines that the steps change, in the order of the file; none where the text does not show their places."""
+    text += "" if text.endswith("\n") else "\n"  # so that every line has an end
     try:
         edits = sorted(edit for step in steps for edit in _edits(text, _root(text), step))
     except (_NoPlace, yaml.YAMLError, RecursionError):
         return ()
-    if any(before.end > after.start for before, after in pairwise(edits)):
+    if any(before.end > after.start for before, after in pairwise(edits)) or _orphans_an_alias(text, edits):
         return ()
-    return changed_lines(text, edits) if edits else ()
+    if not edits:
+        return ()
+    return changed_lines(text, [edits[0], *(_first_in_flow(text, *pair) for pair in pairwise(edits))])
+
+
+def _first_in_flow(text: str, before: Edit, edit: Edit) -> Edit:
+    """An entry that is put behind others, without its comma where the edit before takes all those out."""
+    if before.text or before.end != edit.start or text[before.start - 1 : before.start] not in "{[":
+        return edit
+    return replace(edit, text=edit.text.removeprefix(", "))
+
+
+def _orphans_an_alias(text: str, edits: Sequence[Edit]) -> bool:
+    """True where an anchor goes out that something refers to which stays."""
+    gone = set(re.findall(_ANCHOR.format("&"), "\n".join(text[edit.start : edit.end] for edit in edits)))
+    if not gone:
+        return False
+    ends = [0, *(end for edit in edits for end in (edit.start, edit.end)), len(text)]
+    kept = "\n".join(
+        [*(text[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)), *(edit.text for edit in edits)]
+    )
+    return bool(gone & set(re.findall(_ANCHOR.format(r"\*"), kept)) - set(re.findall(_ANCHOR.format("&"), kept)))
 
 
 def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
@@ -110,7 +133,7 @@ def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
         here = edit.end
     old = text[start:end].splitlines()
     new = "".join([*mended, text[here:end]]).splitlines()
-    number = text.count("\n", 0, start) + 1
+    number = len(text[:start].splitlines()) + 1  # YAML knows other ends of lines than \n, and counts them
     return tuple(
         Change(number + first, tuple(old[first:last]), tuple(line for line in new[start_:end_] if line.strip()))
         for kind, first, last, start_, end_ in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
@@ -148,8 +171,8 @@ def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
             return [Edit(key.start_mark.index, _end(key), flow(name))]
         case Rewrite(way, name, value):
             key, node = _pair(root, way)
-            written = _written(key.start_mark.column, f"{flow(name)}:", value, in_block=not _is_inline(node))
-            return [Edit(key.start_mark.index, max(_end(node), _end(key) + 1), written)]
+            written = _written(_column(root, way), f"{flow(name)}:", value, in_block=not _is_inline(node))
+            return [Edit(key.start_mark.index, max(_value_end(text, key, node), _end(key) + 1), written)]
         case Move(way, to):
             _, node = _pair(root, way)
             value = _Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
@@ -220,10 +243,20 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
         return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
         key, _ = _pair(root, way)
-        written = _written(key.start_mark.column, ":", value, in_block=not _is_inline(node))
+        written = _written(_column(root, way), ":", value, in_block=not _is_inline(node))
         return Edit(_end(key), max(end, _end(key) + 1), written)
-    lines = _lines(value, node.start_mark.column, in_block=not _is_inline(node))
+    column = _column(root, way)
+    lines = [flow(value)] if column is None else _lines(value, column, in_block=not _is_inline(node))
     return Edit(start, end, ("\n" + " " * node.start_mark.column).join(lines))
+
+
+def _column(root: yaml.Node, way: Way) -> int | None:
+    """Where the lines of a key, or of a list's entry, begin; None within brackets, which hold no lines of blocks."""
+    around = _node(root, way[:-1])
+    if isinstance(around, yaml.CollectionNode) and around.flow_style:
+        return None
+    node = _pair(root, way)[0] if isinstance(way[-1], str) else _node(root, way)
+    return int(node.start_mark.column)
 
 
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
@@ -294,8 +327,15 @@ def _end(node: yaml.Node) -> int:
     """Where a node's own text ends; that of a block would go on to the next one."""
     if _is_inline(node) or not node.value:
         return int(node.end_mark.index)
+    if isinstance(node, yaml.ScalarNode):
+        return int(node.end_mark.index) - 1  # `|` and `>` go on to the start of a line, which is not theirs
     last = node.value[-1]
-    return max(_end(last[0]), _end(last[1])) if isinstance(last, tuple) else _end(last)
+    if not isinstance(last, tuple):
+        return _end(last)
+    key, value = last
+    if value.start_mark.index == value.end_mark.index and value.start_mark.line > key.end_mark.line:
+        return _end(key)  # no value at all, as after `? key`: its place is that of whatever comes next
+    return max(_end(key), _end(value))
 
 
 def _is_inline(node: yaml.Node) -> bool:
@@ -313,15 +353,33 @@ class _Verbatim(str):
     """A value as the user wrote it."""
 
 
+class _PlainConstructor(yaml.constructor.SafeConstructor):
+    """Makes of every node what a line of YAML can say: text, numbers, lists and mappings."""
+
+    yaml_constructors = {  # noqa: RUF012 (as PyYAML has it)
+        **yaml.constructor.SafeConstructor.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": yaml.constructor.SafeConstructor.construct_yaml_str,
+        "tag:yaml.org,2002:binary": yaml.constructor.SafeConstructor.construct_yaml_str,
+        "tag:yaml.org,2002:set": yaml.constructor.SafeConstructor.construct_yaml_map,
+        "tag:yaml.org,2002:omap": yaml.constructor.SafeConstructor.construct_yaml_seq,
+        "tag:yaml.org,2002:pairs": yaml.constructor.SafeConstructor.construct_yaml_seq,
+    }
+
+
 def _content(node: yaml.Node) -> Any:
-    return yaml.constructor.SafeConstructor().construct_document(node)
+    """The value of a node. Raises _NoPlace for what has none, as `!!int x`."""
+    try:
+        return _PlainConstructor().construct_document(node)
+    except (ValueError, LookupError) as error:
+        raise _NoPlace from error
 
 
-def _written(column: int, key: str, value: Any, *, in_block: bool = False) -> str:
+def _written(column: int | None, key: str, value: Any, *, in_block: bool = False) -> str:
     """A key, with its colon, and its value below or behind it; below it if that `in_block` is more than an entry."""
     inline = flow(value)
-    fits = column + len(key) + len(inline) < WIDTH and not (in_block and _holds_entries(value))
-    if fits or not isinstance(value, dict | list):
+    if column is None or not isinstance(value, dict | list):
+        return f"{key} {inline}"
+    if column + len(key) + len(inline) < WIDTH and not (in_block and _holds_entries(value)):
         return f"{key} {inline}"
     inside = " " * (column + 2)
     return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2, in_block=in_block))
