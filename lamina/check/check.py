@@ -73,8 +73,9 @@ def check(
             sections += found
             ran: list[Section] = []
             if behaviour:
+                hint = asked.hint if isinstance(asked, Planned) else ""
                 ran = check_behaviour(
-                    own, descent, memory=memory, device=device, texts=texts, quick=quick, progress=running
+                    own, descent, memory=memory, device=device, texts=texts, quick=quick, hint=hint, progress=running
                 )
             if not any(section.name == "seams" for section in ran) and descent.parents:
                 ran.append(check_order(descent))

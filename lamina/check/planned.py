@@ -14,6 +14,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import MADE_BY, made_by
 from lamina.errors import CheckpointError, RecipeError
 from lamina.execute.reproduce import checked_record
+from lamina.merge_methods import METHODS
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
@@ -35,6 +36,14 @@ class Planned:
     plan: Plan
     models: Mapping[str, PlainModel]
     places: Sequence[str]
+
+    @property
+    def hint(self) -> str:
+        """What may have cost a merge of this method its language; empty where nothing of it is known to."""
+        method = METHODS.get(self.plan.method)
+        if method is None or "lambda" not in method.parameters:
+            return ""
+        return " Task vectors that are added up whole overshoot: a smaller `lambda` keeps more."
 
     def placed(self, section: Section) -> Section:
         """The section, with the recipe's place at each finding about a layer that has none."""

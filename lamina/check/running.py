@@ -60,7 +60,14 @@ class RunningModel:
     """A loaded model with its tokenizer."""
 
     def __init__(
-        self, folder: Path, depth: int, elements: int, *, memory: int | None = None, device: str = "cpu"
+        self,
+        folder: Path,
+        depth: int,
+        elements: int,
+        *,
+        has_tokenizer: bool = True,
+        memory: int | None = None,
+        device: str = "cpu",
     ) -> None:
         """Load a folder. Raises MissingExtra without the extra `hf`, CheckpointError where transformers refuses.
 
@@ -80,7 +87,7 @@ class RunningModel:
             options |= {"device_map": "auto", "max_memory": {"cpu": of_weights}, "offload_folder": self._laid_out.name}
         try:
             with _silent(transformers):
-                self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+                self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
                 self.model, info = transformers.AutoModelForCausalLM.from_pretrained(
                     folder, output_loading_info=True, **options
                 )
