@@ -173,6 +173,12 @@ class FetchFailed(LaminaError):
     code = "fetch"
 
 
+class PushFailed(LaminaError):
+    """A model could not be sent to the Hub. What has arrived there is kept."""
+
+    code = "push"
+
+
 class InputChanged(LaminaError):
     """An input changed or vanished while it was read."""
 

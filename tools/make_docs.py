@@ -26,6 +26,7 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_DIFF_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
@@ -182,6 +183,7 @@ JSON_FIELDS = {
     "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
     "lamina runs show --json": RUN_FIELDS,
     "lamina runs diff --json": RUNS_DIFF_FIELDS,
+    "lamina push --json": PUSH_FIELDS,
 }
 
 SURROUNDINGS = """\

@@ -28,6 +28,7 @@ VERBS = {
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
     "runs": "List what was merged, checked and scored; compare two runs.",
+    "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }

@@ -13,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from compare import Difference, check_move, open_source  # noqa: E402
+from compare import Difference, check_move, check_self_merge, open_source  # noqa: E402
 from reassemble import reassembled  # noqa: E402
 from refusals import needless  # noqa: E402
 from shrink import causal_types, tiny_model  # noqa: E402
@@ -83,8 +83,24 @@ def test_the_moved_layers_know_their_new_places() -> None:
     assert moved.config.num_hidden_layers == 3
 
 
-# Stacks in parallel lists, shared blocks, several heads, and rules by number: of no common class, and refused.
-REFUSED_NEEDLESSLY = {"beam", "inkling2_text", "musicgen", "musicgen_melody", "xlm", "zamba"}
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_layers_before_those_that_share_keys_and_values_are_repeated(model_type: str, tmp_path: Path) -> None:
+    """The tensors that pack something of every layer are taken apart and put together again."""
+    source = open_source(tiny_model(model_type), tmp_path / "source")
+    assert source.model.config.num_kv_shared_layers == 2
+    assert check_self_merge(source, tmp_path / "whole") == ""
+    assert check_move(source, [0, 1, 0, 1, 2, 3, 4, 5], tmp_path / "out") == ""
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_without_shared_keys_and_values_they_go_anywhere(model_type: str, tmp_path: Path) -> None:
+    source = open_source(tiny_model(model_type, {"num_kv_shared_layers": 0}), tmp_path / "source")
+    for order in (up_scaled(source.depth), shuffled(source.depth)):
+        assert check_move(source, order, tmp_path / f"of {len(order)}") == ""
+
+
+# Stacks in parallel lists, a shared block, lists of tensors beside the layers: of no common class, and refused.
+REFUSED_NEEDLESSLY = {"inkling2_text", "xlm", "zamba"}
 
 
 def test_the_page_has_every_class_once_and_nothing_that_is_wrong() -> None:
