@@ -6,6 +6,7 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── LedgerError                 the ledger cannot be opened, or lacks what was asked for       (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
@@ -159,10 +160,23 @@ class MissingExtra(LaminaError):
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
 
 
+class LedgerError(LaminaError):
+    """The ledger's file cannot be used, or has not what was asked of it. Work that is only noted there goes on."""
+
+    code = "ledger"
+    exit_code = 2
+
+
 class FetchFailed(LaminaError):
     """A model's weights could not be fetched from the Hub. What has arrived is kept."""
 
     code = "fetch"
+
+
+class PushFailed(LaminaError):
+    """A model could not be sent to the Hub. What has arrived there is kept."""
+
+    code = "push"
 
 
 class InputChanged(LaminaError):

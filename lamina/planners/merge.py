@@ -23,6 +23,7 @@ from lamina.planners.notices import (
     tell_of_ends,
     tell_of_filters,
     tell_of_lone_weights,
+    tell_of_next_token,
     tell_of_rhythm,
     tell_of_scale,
     tell_of_uneven_layers,
@@ -97,6 +98,7 @@ def plan_merge(
     tell_of_ends(request, jobs, findings)
     tell_of_uneven_layers(request, findings)
     tell_of_rhythm(request, findings)
+    tell_of_next_token(request, findings)
     tell_of_scale(request, findings)
     tell_of_weight_sums(request, jobs, findings)
     tell_of_chat(request, template, findings)
@@ -154,7 +156,7 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
             if name in reasons:
                 yield Dropped(model.name, name, reasons[name])
             elif name in architecture.next_token:
-                yield Dropped(model.name, name, "it predicts further tokens behind the last layer, which has moved")
+                yield Dropped(model.name, name, "it predicts further tokens from a layer that is not the last")
             elif architecture.tied and name == architecture.head:
                 yield Dropped(model.name, name, "the embedding stands for it (tied)")
             elif name == architecture.head and jobs.tied:

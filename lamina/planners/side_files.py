@@ -9,7 +9,7 @@ from typing import Any
 
 from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.infer import is_tied_by_config, text_key
-from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
+from lamina.architectures.layer_config import restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.merge_methods import METHODS
 from lamina.models.plain import PlainModel
@@ -92,7 +92,13 @@ def side_files(request: Request, jobs: Jobs, template: Template | None, findings
 
 def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
     donor = request.donor
-    config, problems = restacked_config(donor.decoder, request.origins, request.assume_per_layer)
+    config, problems = restacked_config(
+        donor.decoder,
+        request.origins,
+        request.assume_per_layer,
+        # A config may announce layers that no file of the model holds: so it stays where nothing moves.
+        keeps_next_token=request.keeps_next_token and bool(donor.architecture.next_token or request.is_unmoved),
+    )
     for problem in dict.fromkeys(problems):
         findings.fault("layer-config", problem, (*request.slices[0].way, problem))
     quantised = [model.name for model in request.models.values() if "quantization_config" in model.config]
@@ -101,8 +107,6 @@ def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
         findings.fault("quantised", message, request.slices[0].way)
     key = text_key(config)
     text = config if key is None else config[key]
-    if donor.architecture.next_token and not request.keeps_next_token:
-        forget_next_token_layers(text)
     if (dtype := _dtype(jobs)) is not None:
         config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
     if is_tied_by_config(config) is not jobs.tied:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import xxhash
 
-from lamina.architectures.layer_config import is_unmoved
+from lamina.architectures.infer import Architecture
 from lamina.expressions.nodes import Expr, cast, concat, merge, slice_of
 from lamina.merge_methods import METHODS, UndefinedMerge
 from lamina.merge_methods.parameters import Value
@@ -24,7 +24,7 @@ from lamina.planners.values import FilterUse, ParameterValues, Place, Trace
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
 from lamina.recipe.mending import Put, Step
-from lamina.recipe.settings import START, Conditional, Position
+from lamina.recipe.settings import START, Conditional, Position, Setting
 from lamina.recipe.slices import Slice, Source
 from lamina.tensor_spec import F64, Kind
 
@@ -56,8 +56,9 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
     jobs += [make(name, _same(name), norm) for name in _names(request, norm, lambda model: model.architecture.norms)]
     if request.keeps_next_token:
-        named = _names(request, norm, lambda model: model.architecture.next_token)
-        jobs += [make(name, _same(name), norm) for name in named]
+        behind = _behind_last(request)
+        for name in request.donor.architecture.next_token:
+            jobs.append(make(donor.next_token_name(name, request.depth), _behind_stack(donor, name), behind))
     companions = _names(request, head, lambda model: model.architecture.head_companions)
     jobs += [make(name, _same(name), head) for name in companions]
     head_job = make(donor.head, lambda model, _source: model.architecture.head, head)
@@ -71,7 +72,7 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
 
 def _is_one_stretch(request: Request) -> bool:
     """True where all layers are made alike and none moves: then a tensor that packs them is like any other."""
-    return len(request.slices) == 1 and is_unmoved(request.donor.decoder, request.origins)
+    return len(request.slices) == 1 and request.is_unmoved
 
 
 def _layers(request: Request) -> Iterator[tuple[str, _NameIn, Place]]:
@@ -106,6 +107,18 @@ def _end(request: Request, role: Role) -> Place:
     return Place(entry, request.method, own if request.gradient_ends == "own" else START)
 
 
+def _behind_last(request: Request) -> Place:
+    """Where layers that predict further tokens are made: as the last layer is, but for what is multiplied in it."""
+    entry = request.slices[-1]
+    sources = tuple(replace(source, parameters=_unscaled(source.parameters)) for source in entry.sources)
+    entry = replace(entry, sources=sources, parameters=_unscaled(entry.parameters))
+    return Place(entry, request.method, Position(entry.depth - 1, entry.depth))
+
+
+def _unscaled(parameters: Mapping[str, Setting]) -> dict[str, Setting]:
+    return {name: setting for name, setting in parameters.items() if name != "scale"}
+
+
 def _names(request: Request, place: Place, names: Callable[[PlainModel], tuple[str, ...]]) -> list[str]:
     models = [request.models[source.ref] for source in place.entry.sources]
     return list(dict.fromkeys(name for model in models for name in names(model)))
@@ -116,6 +129,11 @@ _NameIn = Callable[[PlainModel, Source], str]
 
 def _same(name: str) -> _NameIn:
     return lambda _model, _source: name
+
+
+def _behind_stack(donor: Architecture, name: str) -> _NameIn:
+    """A tensor that predicts further tokens, as a model of another depth calls it."""
+    return lambda model, _source: donor.next_token_name(name, model.architecture.depth)
 
 
 def _in_layer(index: int, suffix: str) -> _NameIn:
