@@ -27,6 +27,7 @@ VERBS = {
     "clean": "Remove what merges that were stopped have left behind.",
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
+    "eval": "Score models and recipes on the same questions, with intervals.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
