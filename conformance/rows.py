@@ -273,8 +273,10 @@ def _twist_13(rng: random.Random) -> dict[str, Any]:
 
 
 def _twist_14(rng: random.Random) -> dict[str, Any]:
-    entries = [_entry(f"bf16/{name}", weight=_weight(rng)) for name in ("near_a", "near_b")]
     method = rng.choice(["task_arithmetic", "nuslerp", "ties", "ram", "ramplus_tl", "karcher"])
+    if method == "karcher" and rng.random() < 0.5:
+        return {"merge_method": method, "models": [{"model": "f32/base"}, {"model": "f32/light"}], "dtype": "float32"}
+    entries = [_entry(f"bf16/{name}", weight=_weight(rng)) for name in ("near_a", "near_b")]
     recipe: dict[str, Any] = {"merge_method": method, "models": entries}
     if method in ("ram", "ramplus_tl", "karcher"):
         recipe["models"] = [{"model": entry["model"]} for entry in entries]
