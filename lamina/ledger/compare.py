@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from lamina.ledger.runs import Run, Score
-from lamina.recipe.text import written_way
+from lamina.recipe.ways import written_way
 
 ABSENT = "-"  # where one recipe has no such value
 

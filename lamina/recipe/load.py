@@ -17,7 +17,8 @@ from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
 from lamina.recipe.recipe import line_of
 from lamina.recipe.schema import VALUES, RecipeSchema
-from lamina.recipe.text import Document, Way, parse_way, read_yaml, with_values
+from lamina.recipe.text import Document, read_yaml, with_values
+from lamina.recipe.ways import Way, parse_way
 
 CARRIED_RECIPES = ("lamina.yml", "mergekit_config.yml")  # what a published merge keeps its recipe as
 

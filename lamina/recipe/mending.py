@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from lamina.errors import Change
+from lamina.recipe.ways import Way as Way
 from lamina.recipe.yaml_text import WIDTH, Verbatim, flow, lines_of, pair_of
 
-Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 END = -1  # in a way: the place after the last entry of a list
 MOST_READ_AGAIN = 10_000  # characters of a text that is read with each change; a recipe has hundreds
 _ANCHOR = r"(?<![^\s,\[{{:]){}([^\s,\[\]{{}}]+)"  # `&name`, or `*name`

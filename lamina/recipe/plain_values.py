@@ -11,7 +11,8 @@ from typing import Any
 from lamina.errors import Problem, RecipeError
 from lamina.merge_methods.own import OWN_MODULE, declared
 from lamina.model_ref import ModelRef
-from lamina.recipe.text import MOST_DEPTH, Way, written_way
+from lamina.recipe.text import MOST_DEPTH
+from lamina.recipe.ways import Way, written_way
 
 
 def plain_values(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import yaml
 
 from lamina.errors import Change, Problem
 from lamina.recipe.mending import Edit, Put, Remove, Step, changed_lines, changes_of
-from lamina.recipe.mending import Way as Way
 from lamina.recipe.syntax import syntax_problem
+from lamina.recipe.ways import Way as Way
+from lamina.recipe.ways import with_value_at
 
 KEY = "<key>"  # at the end of a way: the key itself, not its value
 MOST_DEPTH = 100  # a recipe is ten levels deep
@@ -96,53 +97,13 @@ def with_values(document: Document, values: Mapping[Way, Any]) -> Document:
     """
     content = document.content
     for way, value in values.items():
-        content = _with_value(content, way, value, way)
+        content = with_value_at(content, way, value, way)
     places = {
         way: place
         for way, place in document.places.items()
         if not any(way[: len(changed)] == changed for changed in values)
     }
     return Document(content, places, document.problems)
-
-
-_PATH = r"[A-Za-z_]\w*(\[\d+\])*(\.[A-Za-z_]\w*(\[\d+\])*)*"
-
-
-def parse_way(text: str) -> Way:
-    """`stack[1].at` as a way. Raises ValueError for anything else."""
-    if not re.fullmatch(_PATH, text):
-        meant = re.sub(r"\.(\d+)", r"[\1]", text)
-        hint = f" Did you mean `{meant}`?" if meant != text and re.fullmatch(_PATH, meant) else ""
-        raise ValueError(f"`{text}` is no path into a recipe; the form is `parameters.t` or `stack[1].at`.{hint}")
-    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", text))
-
-
-def _with_value(content: Any, way: Way, value: Any, whole: Way) -> Any:
-    if not way:
-        return value
-    head, *rest = way
-    if isinstance(head, int):
-        if not isinstance(content, list) or head >= len(content):
-            found = "is no list"
-            if isinstance(content, list):
-                found = f"ends with [{len(content) - 1}]" if content else "is empty"
-            before = whole[: len(whole) - len(way)]
-            hint = f" Did you mean `{written_way((*before, len(content) - 1, *rest))}`?" if content else ""
-            message = f"`{written_way(whole)}` leads nowhere: what stands before [{head}] {found}."
-            raise ValueError(message + (hint if isinstance(content, list) else ""))
-        return [*content[:head], _with_value(content[head], tuple(rest), value, whole), *content[head + 1 :]]
-    if content is not None and not isinstance(content, dict):
-        around = written_way(whole[: len(whole) - len(way)])
-        raise ValueError(
-            f"`{written_way(whole)}` leads nowhere: what stands before `{head}` is no mapping. Did you mean `{around}`?"
-        )
-    inside = content or {}
-    return {**inside, head: _with_value(inside.get(head), tuple(rest), value, whole)}
-
-
-def written_way(way: Sequence[str | int]) -> str:
-    """A way as `--set` takes it."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in way).lstrip(".")
 
 
 class _Reader:
