@@ -27,6 +27,9 @@ VERBS = {
     "clean": "Remove what merges that were stopped have left behind.",
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
+    "eval": "Score models and recipes on the same questions, with intervals.",
+    "runs": "List what was merged, checked and scored; compare two runs.",
+    "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
