@@ -194,8 +194,10 @@ def _language(
         f"{_mean(seen):.2f} nats a token on {name}" for name, seen in own.observed.items()
     )
     if lost is not None and not lost.mean <= LOST:
-        explained = descent.seams or descent.blends
-        why = "as its seams and blends explain." if explained else "no seam or blend of unlike depths explains it."
+        explained = " and ".join(
+            what for what, there in (("seams", descent.seams), ("blends", descent.blends)) if there
+        )
+        why = f"as its {explained} explain." if explained else "no seam or blend of unlike depths explains it."
         why += "" if explained else hint
         level = Level.NEEDS_TRAINING if explained else Level.SUSPICIOUS
         findings.append(Finding(level, "lost", f"{told}: {why}"))

@@ -10,12 +10,13 @@ from pathlib import Path
 from lamina.api import Options
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.models import kept
+from lamina.check.naming import short_name
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import MADE_BY, made_by
 from lamina.errors import CheckpointError, RecipeError
 from lamina.execute.reproduce import checked_record
 from lamina.merge_methods import METHODS
-from lamina.model_ref import ModelRef
+from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge, slices_of
 from lamina.planners.request import Findings
@@ -129,9 +130,13 @@ def _carried(own: PlainModel) -> Recipe | None:
 
 
 def _named_alike(ref: ModelRef, parents: Mapping[str, PlainModel]) -> Path | None:
-    """The folder of the parent whose name ends as the recipe's does."""
-    last = ref.path.rstrip("/").rpartition("/")[2]
-    return next((each.checkpoint.folder for name, each in parents.items() if name.rstrip("/").endswith(last)), None)
+    """The folder of the parent that is called as the recipe calls it, wherever it lies."""
+    called = short_name(ref.path)
+    return next((each.checkpoint.folder for name, each in parents.items() if _own_name(name) == called), None)
+
+
+def _own_name(source: str) -> str:
+    return short_name(parse_model_ref(source).path)
 
 
 def _places(recipe: Recipe, models: Mapping[ModelRef, PlainModel]) -> list[str]:

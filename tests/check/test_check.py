@@ -322,6 +322,13 @@ def test_a_recipe_that_cannot_be_planned_says_so_beside_the_parents(tmp_path: Pa
     assert "--recipe" in told
 
 
+def test_a_parent_stands_for_the_model_of_its_name_and_for_no_other(tmp_path: Path) -> None:
+    """What is called `prev` is not `rev`."""
+    lamina.merge(SOUND[0], tmp_path / "out")
+    other = changed(KJV, tmp_path / "prev")
+    assert check(tmp_path / "out", [other]).verdict is Level.HEALTHY
+
+
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
