@@ -252,6 +252,24 @@ def test_a_blend_with_other_weights_than_its_recipe_gives_is_broken(tmp_path: Pa
     assert check(tmp_path / "right", recipe=tmp_path / "other.yml").verdict is Level.BROKEN
 
 
+def test_one_element_that_changed_after_the_merge_is_named(tmp_path: Path) -> None:
+    """Though the recipe is compared with a part of what it computes, and its models may be gone."""
+    lamina.merge(SOUND[0], tmp_path / "right")
+
+    def flip(weights: Weights) -> None:
+        weights[in_layer(3, "mlp.up_proj")][-1, -1] *= 2
+
+    altered = changed(tmp_path / "right", tmp_path / "altered", flip)
+    next(altered.glob("*.yml")).unlink()
+    report = check(altered, [REV, SORT])
+    assert report.verdict is Level.BROKEN
+    assert [(found.code, found.layer, found.key) for found in report.findings] == [
+        ("altered", 3, in_layer(3, "mlp.up_proj"))
+    ]
+    told = next(section.told for section in check(tmp_path / "right").sections if section.name == "weights")
+    assert "as the merge wrote them" in told
+
+
 def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) -> None:
     lamina.merge(
         f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
