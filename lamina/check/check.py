@@ -94,7 +94,9 @@ def _by_weights(
     progress: Progress,
 ) -> tuple[list[Section], Descent]:
     """The sections that read weights, in the order in which they are shown, and where each layer comes from."""
-    parents |= asked.models if isinstance(asked, Planned) else {}
+    if isinstance(asked, Planned):
+        there = {each.checkpoint.folder.resolve() for each in parents.values()}  # by whatever name
+        parents |= {name: each for name, each in asked.models.items() if each.checkpoint.folder.resolve() not in there}
     size = sum(spec.nbytes for spec in own.checkpoint.specs.values())
     on_start(size * (2 if isinstance(asked, Planned) else 1))
     found = figures(own.checkpoint, list(own.checkpoint.specs), workers=workers, progress=progress)

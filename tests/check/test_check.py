@@ -347,6 +347,12 @@ def test_a_parent_stands_for_the_model_of_its_name_and_for_no_other(tmp_path: Pa
     assert check(tmp_path / "out", [other]).verdict is Level.HEALTHY
 
 
+def test_a_parent_that_the_recipe_calls_otherwise_is_looked_at_once(tmp_path: Path) -> None:
+    lamina.merge(SOUND[0], tmp_path / "out")
+    (tmp_path / "rev").symlink_to(REV)
+    assert check(tmp_path / "out", [tmp_path / "rev"]).parents == (str(tmp_path / "rev"), str(SORT))
+
+
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
