@@ -30,7 +30,7 @@ _NEXT_TOKEN = re.compile(r"(^|\.)(mtp\w*|nextn\w*)\.")
 _BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b|project_in|mapping_in|_init$")
 # The matrix of a head among what belongs to it: `cls.predictions.decoder.weight`, not its `transform.dense.weight`.
 _HEAD_MATRIX = re.compile(
-    r"(^|\.)(lm_head|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
+    r"(^|\.)(lm_head|lm_heads\.0|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
     r"\.weight$"
 )
 

@@ -218,7 +218,11 @@ def _odd_layers(facts: Sequence[Fact], origins: Origins) -> list[str]:
 def _odd(decoder: Decoder, facts: Sequence[Fact]) -> dict[int, frozenset[str]]:
     """Layers whose tensors are not those of most layers of the same kind, and in which they differ."""
     layers = decoder.architecture.layers
-    known = [values for fact in facts if (values := decoder.values(fact)) is not None and not fact.of_layers]
+    known = [
+        [value == index for index, value in enumerate(values)] if fact.of_layers else values  # its own, or another's
+        for fact in facts
+        if (values := decoder.values(fact)) is not None
+    ]
     kinds = [repr([values[index] for values in known]) for index in range(len(layers))]
     usual: dict[str, frozenset[str]] = {}
     for kind in dict.fromkeys(kinds):

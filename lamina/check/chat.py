@@ -8,11 +8,11 @@ from typing import Any
 
 from lamina.architectures.infer import text_config
 from lamina.check.findings import Finding, Level, Section
+from lamina.json_mapping import json_mapping
 from lamina.models.plain import PlainModel
 from lamina.planners.small_files import small_files
 from lamina.tokenizers.chat_templates import TEMPLATE_FILES, template_of
-from lamina.tokenizers.files import TOKENIZER_CONFIG, json_mapping
-from lamina.tokenizers.vocabulary import VOCABULARY_FILES, Vocabulary
+from lamina.tokenizers.vocabulary import TOKENIZER_CONFIG, VOCABULARY_FILES, Vocabulary
 from lamina.wording import listed
 
 GENERATION_CONFIG = "generation_config.json"

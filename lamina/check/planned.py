@@ -18,7 +18,8 @@ from lamina.execute.reproduce import Record, checked_record
 from lamina.merge_methods import METHODS
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
-from lamina.planners.merge import plan_merge, slices_of
+from lamina.planners.merge import plan_merge
+from lamina.planners.ranges import slices_of
 from lamina.planners.request import Findings
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Recipe, RecipeLike, load_recipe

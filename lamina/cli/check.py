@@ -15,9 +15,12 @@ from lamina.check.check import check as checked
 from lamina.check.findings import Finding, Level, Report, Section
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import check_run
 from lamina.wording import in_bytes, in_seconds
 
 # What `lamina check --json` prints, by key.
@@ -79,6 +82,7 @@ NEXT = {
 @workers_option
 @hub_options
 @json_option
+@ledger_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def check(
     model: str,
@@ -94,6 +98,7 @@ def check(
     hub: HubOptions,
     as_json: bool,
     quiet: bool,
+    notebook: Notebook,
 ) -> int:  # fmt: skip
     """Check MODEL: is all of it there, is each layer the one it should be, are the weights sound.
 
@@ -108,6 +113,7 @@ def check(
         behaviour=not weights_only, quick=quick, memory=memory, device=device,
         texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
     )  # fmt: skip
+    notebook.note(check_run(report))
     if as_json:
         print_json(as_data(report))
     else:

@@ -13,10 +13,13 @@ from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import check_run, merge_run
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
@@ -64,6 +67,7 @@ RESULT_FIELDS: Mapping[str, str] = {
 @json_option
 @click.option("-q", "--quiet/--no-quiet", help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Print the plan before merging.")
+@ledger_options
 @idle_flags
 def merge(
     recipe: RecipeLike,
@@ -82,6 +86,7 @@ def merge(
     as_json: bool,
     quiet: bool,
     verbose: int,
+    notebook: Notebook,
 ) -> int:  # fmt: skip
     """Merge the models of RECIPE into the folder OUT, which appears whole or not at all.
 
@@ -99,15 +104,23 @@ def merge(
         plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
         return 0
     result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
+    notebook.note(merge_run(result))
     if then_check:
-        return _check(result, recipe, options, workers, as_json=as_json, quiet=quiet)
+        return _check(result, recipe, options, workers, notebook, as_json=as_json, quiet=quiet)
     if as_json:
         print_json(as_data(result))
     return 0
 
 
 def _check(
-    result: api.Result, recipe: RecipeLike, options: api.Options, workers: int | None, *, as_json: bool, quiet: bool
+    result: api.Result,
+    recipe: RecipeLike,
+    options: api.Options,
+    workers: int | None,
+    notebook: Notebook,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Check a merge that is published, and return the exit code of its verdict.
 
@@ -123,6 +136,7 @@ def _check(
     except KeyboardInterrupt as stop:
         told = f"stopped while checking. {result.out} is complete; `lamina check {result.out}` checks it."
         raise KeyboardInterrupt(told) from stop
+    notebook.note(check_run(report))
     if as_json:
         print_json(as_data(result) | {"check": check.as_data(report)})
     elif report.verdict.exit_code or not quiet:

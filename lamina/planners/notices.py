@@ -11,7 +11,8 @@ from lamina.errors import nearest
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.rhythm import kinds_of, lapse
-from lamina.planners.slices import FilterUse, Jobs
+from lamina.planners.slices import Jobs
+from lamina.planners.values import FilterUse
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
 from lamina.recipe.mending import Put, Remove

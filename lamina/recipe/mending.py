@@ -6,8 +6,6 @@ become lines of the user's own text, which keeps its comments, quotes and style.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +17,11 @@ from typing import Any
 import yaml
 
 from lamina.errors import Change
+from lamina.recipe.yaml_text import WIDTH, Verbatim, flow, lines_of, pair_of
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 END = -1  # in a way: the place after the last entry of a list
-WIDTH = 110  # what fits is written in one line
+MOST_READ_AGAIN = 10_000  # characters of a text that is read with each change; a recipe has hundreds
 _ANCHOR = r"(?<![^\s,\[{{:]){}([^\s,\[\]{{}}]+)"  # `&name`, or `*name`
 
 
@@ -124,7 +123,7 @@ def _orphans_an_alias(text: str, edits: Sequence[Edit]) -> bool:
 
 
 def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
-    """What edits that are in order and apart make of the lines that they touch."""
+    """What edits that are in order and apart make of the lines that they touch; nothing where that is no YAML."""
     start = text.rfind("\n", 0, edits[0].start) + 1
     end = _line_end(text, max(edit.end for edit in edits))
     mended, here = [], start
@@ -134,11 +133,24 @@ def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
     old = text[start:end].splitlines()
     new = "".join([*mended, text[here:end]]).splitlines()
     number = len(text[:start].splitlines()) + 1  # YAML knows other ends of lines than \n, and counts them
-    return tuple(
+    changes = tuple(
         Change(number + first, tuple(old[first:last]), tuple(line for line in new[start_:end_] if line.strip()))
         for kind, first, last, start_, end_ in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
         if kind != "equal"
     )
+    return changes if len(text) > MOST_READ_AGAIN or _is_yaml_with(text, changes) else ()
+
+
+def _is_yaml_with(text: str, changes: Sequence[Change]) -> bool:
+    """True where whoever writes what is shown has YAML: what is rare (`? key`, aliases) can go wrong in an edit."""
+    lines = text.splitlines()
+    for change in reversed(changes):
+        lines[change.line - 1 : change.line - 1 + len(change.old)] = change.new
+    try:
+        yaml.compose("\n".join(lines), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, order=True)
@@ -171,11 +183,11 @@ def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
             return [Edit(key.start_mark.index, _end(key), flow(name))]
         case Rewrite(way, name, value):
             key, node = _pair(root, way)
-            written = _written(_column(root, way), f"{flow(name)}:", value, in_block=not _is_inline(node))
+            written = pair_of(_column(root, way), f"{flow(name)}:", value, in_block=not _is_inline(node))
             return [Edit(key.start_mark.index, max(_value_end(text, key, node), _end(key) + 1), written)]
         case Move(way, to):
             _, node = _pair(root, way)
-            value = _Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
+            value = Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
             return [_removed(text, root, way), _put(text, root, to, value)]
         case Remove(way, first):
             return [_removed(text, root, way, first=first)]
@@ -235,7 +247,7 @@ def _put(text: str, root: yaml.Node, way: Way, value: Any) -> Edit:
 
 def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any) -> Edit:
     if not way:
-        return Edit(0, len(text), "\n".join(_lines(value, 0, in_block=not _is_inline(node))))
+        return Edit(0, len(text), "\n".join(lines_of(value, 0, in_block=not _is_inline(node))))
     start, end = node.start_mark.index, _end(node)
     if isinstance(way[-1], str) and start < _end(_pair(root, way)[0]):
         raise _NoPlace  # an alias: what it stands for is meant elsewhere too
@@ -243,10 +255,10 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
         return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
         key, _ = _pair(root, way)
-        written = _written(_column(root, way), ":", value, in_block=not _is_inline(node))
+        written = pair_of(_column(root, way), ":", value, in_block=not _is_inline(node))
         return Edit(_end(key), max(end, _end(key) + 1), written)
     column = _column(root, way)
-    lines = [flow(value)] if column is None else _lines(value, column, in_block=not _is_inline(node))
+    lines = [flow(value)] if column is None else lines_of(value, column, in_block=not _is_inline(node))
     return Edit(start, end, ("\n" + " " * node.start_mark.column).join(lines))
 
 
@@ -265,7 +277,7 @@ def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
     first = node.value[0][0] if text[node.start_mark.index] != "?" else node  # `? key` is the long form of `key`
     column = first.start_mark.column
     at = _line_end(text, _end(node))
-    return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
+    return Edit(at, at, f"\n{' ' * column}{pair_of(column, f'{flow(name)}:', value)}")
 
 
 def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
@@ -273,7 +285,7 @@ def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
         return _next_in_flow(text, node, flow(value))
     column = node.start_mark.column
     at = _line_end(text, _end(node))
-    lines = ("\n" + " " * (column + 2)).join(_lines(value, column + 2))
+    lines = ("\n" + " " * (column + 2)).join(lines_of(value, column + 2))
     return Edit(at, at, f"\n{' ' * column}- {lines}")
 
 
@@ -349,10 +361,6 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if found < 0 else found
 
 
-class _Verbatim(str):
-    """A value as the user wrote it."""
-
-
 class _PlainConstructor(yaml.constructor.SafeConstructor):
     """Makes of every node what a line of YAML can say: text, numbers, lists and mappings."""
 
@@ -372,58 +380,3 @@ def _content(node: yaml.Node) -> Any:
         return _PlainConstructor().construct_document(node)
     except (ValueError, LookupError) as error:
         raise _NoPlace from error
-
-
-def _written(column: int | None, key: str, value: Any, *, in_block: bool = False) -> str:
-    """A key, with its colon, and its value below or behind it; below it if that `in_block` is more than an entry."""
-    inline = flow(value)
-    if column is None or not isinstance(value, dict | list):
-        return f"{key} {inline}"
-    if column + len(key) + len(inline) < WIDTH and not (in_block and _holds_entries(value)):
-        return f"{key} {inline}"
-    inside = " " * (column + 2)
-    return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2, in_block=in_block))
-
-
-def _lines(value: Any, column: int, *, in_block: bool = False) -> list[str]:
-    """A value in block style, whatever fits into a line in one; `in_block` not what has entries of its own."""
-    fits = 0 < column < WIDTH - len(flow(value)) and not (in_block and _holds_entries(value))
-    if not isinstance(value, dict | list) or not value or fits:
-        return [flow(value)]
-    if isinstance(value, dict):
-        written = [_written(column, f"{flow(key)}:", each, in_block=in_block) for key, each in value.items()]
-        return [line for each in written for line in each.replace("\n" + " " * column, "\n").split("\n")]
-    found = []
-    for each in value:
-        first, *rest = _lines(each, column + 2, in_block=in_block)
-        found += [f"- {first}", *(f"  {line}" for line in rest)]
-    return found
-
-
-def _holds_entries(value: Any) -> bool:
-    """True for a list of models, and what has one in it: a tidy recipe has a line for each."""
-    if isinstance(value, list):
-        return any(isinstance(each, dict) and ("model" in each or _holds_entries(each)) for each in value)
-    return isinstance(value, dict) and any(map(_holds_entries, value.values()))
-
-
-def _in_quotes(text: str) -> str:
-    """Text in double quotes, escaped as YAML has it: JSON writes a sign beyond 16 bits as two, which YAML refuses."""
-    return yaml.safe_dump(text, default_style='"', width=10**6).rstrip("\n")
-
-
-def flow(value: Any) -> str:
-    """A value in one line of YAML."""
-    if isinstance(value, _Verbatim):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str):
-        quoted = yaml.safe_dump({value: value}, default_flow_style=True, width=10**6)
-        plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)
-        return _in_quotes(value) if plain is None or "\n" in value else plain[1]
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}.{'nan' if value != value else 'inf'}"
-    return json.dumps(value)

@@ -196,7 +196,10 @@ class _Reader:
             )
         written = self._written[node]
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
+        for before, (key_node, value_node) in zip([None, *node.value], node.value, strict=False):
+            if before is not None and node.flow_style and (number := self._with_comma(before, key_node, value_node)):
+                result[before[0].value] = number
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 word = next((part.value for part in key_node.value if isinstance(part, yaml.ScalarNode)), "key")
                 changes = self._with_word(node, key_node, value_node, word)
@@ -217,6 +220,24 @@ class _Reader:
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
+
+    def _with_comma(self, before: tuple[yaml.Node, yaml.Node], key: yaml.Node, value: yaml.Node) -> float | None:
+        """The number that `{weight: 0,5}` means, which to YAML is `weight: 0` and a key `5` without a value."""
+        name, whole = before
+        is_plain = all(isinstance(part, yaml.ScalarNode) and not part.style for part in (whole, key))
+        between = self._text[whole.end_mark.index : key.start_mark.index]
+        if not is_plain or between != "," or value.start_mark.index != value.end_mark.index:
+            return None
+        if not re.fullmatch(r"[-+]?\d+", whole.value) or not re.fullmatch(r"\d+(e[-+]?\d+)?", key.value):
+            return None
+        number = f"{whole.value}.{key.value}"
+        message = (
+            f"`{whole.value},{key.value}` is two entries, `{name.value}: {whole.value}` and `{key.value}`; a number "
+            f"has a point: `{number}`."
+        )
+        changes = changed_lines(self._text, [Edit(whole.start_mark.index, key.end_mark.index, number)])
+        self.problems.append(Problem("decimal-comma", message, *_place(whole), self._file, number, changes=changes))
+        return float(number)
 
     def _unfolded(self, node: yaml.MappingNode) -> bool:
         """Put what `<<: *other` brings before a mapping's own keys; false where it brings what is no mapping.

@@ -483,6 +483,32 @@ def test_any_yaml_is_a_recipe_or_a_letter(content: dict[str, Any]) -> None:
         assert problem.column >= 1
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("models: [{model: a, parameters: {weight: 1, normalize}}]\nmerge_method: linear\n", (1, 45)),
+        ("models: [{model: a}]\nmerge_method: linear\ntokeniser:\n", (3, 1)),
+    ],
+)
+def test_a_key_without_a_value_is_told(text: str, place: tuple[int, int]) -> None:
+    recipe = parse_recipe(text, "r.yml")
+    assert [(slip.code, slip.line, slip.column) for slip in recipe.slips] == [("no-effect", *place)]
+    assert "has no value" in recipe.slips[0].message
+    assert parse_recipe(text, "r.yml", border="strict").problems == recipe.slips
+
+
+def test_what_a_template_leaves_open_is_silent() -> None:
+    text = "models:\n- model: a\n  parameters:\nbase_model:\nmerge_method: linear\nparameters:\ndtype:\n"
+    recipe = parse_recipe(text, "r.yml")
+    assert (recipe.slips, recipe.problems) == ((), ())
+
+
+@pytest.mark.parametrize("braces", ["{weight: 0, 5}", "{weight: 0,x}", "{weight: '0','5'}", "{weight: 0,5: 1}"])
+def test_other_second_keys_are_no_decimals(braces: str) -> None:
+    text = f"models: [{{model: a, parameters: {braces}}}]\nmerge_method: linear\n"
+    assert all(problem.code != "decimal-comma" for problem in faults(text))
+
+
 def test_override_architecture_is_read_and_told_to_have_no_effect() -> None:
     text = "models:\n  - model: {model: a, override_architecture: LlamaForCausalLM}\nmerge_method: passthrough\n"
     recipe = parse_recipe(text, "r.yml")
