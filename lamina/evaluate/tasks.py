@@ -162,7 +162,7 @@ def _of_yaml(name: str, allow_own_code: bool) -> Task:
     path = Path(name)
     files = _with_included(path)
     content = files[path].content
-    shown = content.get("task", content.get("group")) if isinstance(content, dict) else None
+    shown = content.get("group", content.get("task")) if isinstance(content, dict) else None
     if not isinstance(shown, str):
         raise TaskError(f"{path} is no task of lm-evaluation-harness: it has no `task: NAME`.")
     coded = [each for each, file in files.items() if file.names_code]
