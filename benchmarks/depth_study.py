@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/depth"), help="0.5 GB while it runs")
     parser.add_argument("--report", type=Path, help="the page to write, docs/depth.md")
     given = parser.parse_args()
+    _without_progress_bars()
     started = time.monotonic()
     windows = windows_of(given.model)
     some = windows[:4]
@@ -113,6 +114,14 @@ def main() -> None:
     if given.report and not broken:
         given.report.write_text(page(parent, outcomes), encoding="utf-8")
     sys.exit(1 if broken else 0)
+
+
+def _without_progress_bars() -> None:
+    """Of the dozen models that transformers loads here."""
+    import transformers
+
+    logging: Any = transformers.logging
+    logging.disable_progress_bar()
 
 
 def _say(line: str) -> None:

@@ -6,8 +6,10 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── LedgerError                 the ledger cannot be opened, or lacks what was asked for       (2)
     ├── TaskError                   a task of an evaluation cannot be asked                        (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
+    ├── PushFailed                  a model could not be sent to the Hub                           (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
@@ -161,6 +163,13 @@ class MissingExtra(LaminaError):
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
 
 
+class LedgerError(LaminaError):
+    """The ledger's file cannot be used, or has not what was asked of it. Work that is only noted there goes on."""
+
+    code = "ledger"
+    exit_code = 2
+
+
 class TaskError(LaminaError):
     """A task of an evaluation cannot be asked: there is none of that name, or its file or data are at fault."""
 
@@ -172,6 +181,12 @@ class FetchFailed(LaminaError):
     """A model's weights could not be fetched from the Hub. What has arrived is kept."""
 
     code = "fetch"
+
+
+class PushFailed(LaminaError):
+    """A model could not be sent to the Hub. What has arrived there is kept."""
+
+    code = "push"
 
 
 class InputChanged(LaminaError):

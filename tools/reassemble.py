@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -119,12 +119,14 @@ def _line(name: str, values: Mapping[int, int]) -> tuple[int, int] | None:
 
 
 def _reorder_attributes(module: nn.Module, depth: int, order: Sequence[int]) -> None:
-    """Lists with one plain value a layer, and counts of layers, that a module outside the stack keeps for itself."""
+    """Lists by layer, lists of layers and counts of layers that a module outside the stack keeps for itself."""
     for name, value in list(vars(module).items()):
         if _is_per_layer(value, depth):
             setattr(module, name, [value[index] for index in order])
         elif name in DEPTH_NAMES and value == depth:
             setattr(module, name, len(order))
+        elif _is_index_list(value, name, depth):
+            setattr(module, name, _renumbered(value, order))
 
 
 def _reorder_config(config: Any, depth: int, order: Sequence[int]) -> None:
@@ -144,8 +146,8 @@ def _reorder_config(config: Any, depth: int, order: Sequence[int]) -> None:
             config.__dict__[name] = [value[index] for index in order]
         elif name in DEPTH_NAMES and value == depth:
             config.__dict__[name] = len(order)
-        elif _is_index_list(name, value, depth):
-            config.__dict__[name] = [new for new, old in enumerate(order) if old in value]
+        elif _is_index_list(value, name, depth):
+            config.__dict__[name] = _renumbered(value, order)
     if computed:
         config.__class__ = type(type(config).__name__, (type(config),), computed)
 
@@ -157,6 +159,10 @@ INDEX_LISTS = ("cross_attention_layers", "full_attn_idxs", "attn_layer_indices",
                "ple_layer_ids", "local_layer_ids", "hybrid_layer_ids")  # fmt: skip
 
 
+def _renumbered(layers: Sequence[int], order: Sequence[int]) -> list[int]:
+    return [new for new, old in enumerate(order) if old in layers]
+
+
 def _is_per_layer(value: object, depth: int) -> bool:
     return (
         isinstance(value, list | tuple)
@@ -165,7 +171,7 @@ def _is_per_layer(value: object, depth: int) -> bool:
     )
 
 
-def _is_index_list(name: str, value: object, depth: int) -> bool:
+def _is_index_list(value: object, name: str, depth: int) -> TypeGuard[Sequence[int]]:
     return name in INDEX_LISTS and isinstance(value, list | tuple) and len(value) != depth
 
 

@@ -190,20 +190,20 @@ def causal_types() -> tuple[str, ...]:
     return tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 
 
-def tiny_config(model_type: str) -> Any:
-    """The config of a tiny model. Raises what the class raises where these sizes do not fit it."""
+def tiny_config(model_type: str, over: Mapping[str, Any] | None = None) -> Any:
+    """The config of a tiny model, with the values of `over`. Raises what the class raises where they do not fit it."""
     kind = CONFIG_MAPPING[model_type]
     try:
         defaults = kind().to_dict()
     except Exception:  # a class whose defaults contradict each other: only its overrides count
         defaults = {}
-    return kind(**_merged(_shrunk(defaults), OVERRIDES.get(model_type, {})))
+    return kind(**_merged(_shrunk(defaults), {**OVERRIDES.get(model_type, {}), **(over or {})}))
 
 
-def tiny_model(model_type: str) -> Any:
-    """A tiny random model in fp32, ready to run on the CPU."""
+def tiny_model(model_type: str, over: Mapping[str, Any] | None = None) -> Any:
+    """A tiny random model in fp32, ready to run on the CPU; `over` are values of its config."""
     torch.manual_seed(0)
-    model = from_config(causal_class(model_type), tiny_config(model_type))
+    model = from_config(causal_class(model_type), tiny_config(model_type, over))
     randomise(model)
     return model.eval()
 

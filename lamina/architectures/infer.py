@@ -30,7 +30,7 @@ _NEXT_TOKEN = re.compile(r"(^|\.)(mtp\w*|nextn\w*)\.")
 _BEFORE = re.compile(r"embed|wte|wpe|token_type|positions?\b|project_in|mapping_in|_init$")
 # The matrix of a head among what belongs to it: `cls.predictions.decoder.weight`, not its `transform.dense.weight`.
 _HEAD_MATRIX = re.compile(
-    r"(^|\.)(lm_head|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
+    r"(^|\.)(lm_head|lm_heads\.0|embed_out|output|head|score|decoder|proj_out|output_projection|generator_lm_head|lm_loss|unembed|proj)"
     r"\.weight$"
 )
 
@@ -41,8 +41,9 @@ class Architecture:
 
     `layers[i]` has the suffixes of layer i. `head` is the name of the output head, whether or not the
     checkpoint holds it: a `tied` model uses its embedding there. `next_token` are tensors that predict further tokens
-    from the last layer of this very stack. `packed` tensors among those before hold something of every layer, side by
-    side on an axis (0: rows, -1: columns). A class that is not `can_be_tied` needs a head of its own.
+    from what the last layer gives, in layers numbered on from it or under names of their own. `packed` tensors among
+    those before hold something of every layer, side by side on an axis (0: rows, -1: columns). A class that is not
+    `can_be_tied` needs a head of its own.
     """
 
     prefix: str
@@ -73,6 +74,13 @@ class Architecture:
 
     def layer_name(self, index: int, suffix: str) -> str:
         return f"{self.prefix}.{index}.{suffix}"
+
+    def next_token_name(self, name: str, depth: int) -> str:
+        """The name of one of `next_token` behind a stack of another depth: numbers that go on from it go with it."""
+        found = _NUMBERED.match(name)
+        if found is None or found[1] != self.prefix:
+            return name
+        return self.layer_name(int(found[2]) - self.depth + depth, found[3])
 
 
 def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Architecture:
@@ -120,6 +128,11 @@ def text_key(config: Mapping[str, Any]) -> str | None:
     return next((key for key in TEXT_CONFIGS if isinstance(config.get(key), Mapping)), None)
 
 
+def next_token_layers(text: Mapping[str, Any]) -> int:
+    """How many layers for predicting further tokens the decoder's part of config.json announces."""
+    return max((value for key in NEXT_TOKEN_KEYS if type(value := text.get(key)) is int and value > 0), default=0)
+
+
 def is_tied_by_config(config: Mapping[str, Any]) -> bool:
     """Whether a model with this config.json uses its embedding as the head: as it says, else as its class does."""
     if not _can_be_tied(config):
@@ -145,12 +158,10 @@ def _stack(
     depths = list(_depths(config))
     if not depths:
         raise ValueError(f"config.json gives no number of layers under any of {', '.join(DEPTH_KEYS)}.")
-    extra = max((value for key in NEXT_TOKEN_KEYS if type(value := text_config(config).get(key)) is int), default=0)
+    extra = next_token_layers(text_config(config))
     for key, depth in depths:
         fitting = [
-            prefix
-            for prefix, layers in stacks.items()
-            if set(range(depth)) <= set(layers) <= set(range(depth + max(0, extra)))
+            prefix for prefix, layers in stacks.items() if set(range(depth)) <= set(layers) <= set(range(depth + extra))
         ]
         decoders = [prefix for prefix in fitting if not _TOWER.search(prefix) and not _NEXT_TOKEN.search(f"{prefix}.")]
         if len(decoders) > 1:  # an encoder of the same length

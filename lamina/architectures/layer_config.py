@@ -10,7 +10,7 @@ from functools import cached_property
 from math import inf, nextafter, sqrt
 from typing import Any
 
-from lamina.architectures.infer import Architecture, text_config, text_key
+from lamina.architectures.infer import Architecture, next_token_layers, text_config, text_key
 from lamina.architectures.layer_facts import FACTS, READ_ELSEWHERE, Fact, Unsaid, Unwritable, Values, value_list
 from lamina.architectures.quirks import DEPTH_LISTS, DEPTH_TWINS, NEXT_TOKEN_KEYS
 from lamina.wording import listed
@@ -40,7 +40,20 @@ class Decoder:
 
     @cached_property
     def text(self) -> Mapping[str, Any]:
-        return text_config(self.config)
+        """The decoder's part of config.json, of lists by layer what is said of the layers of the stack."""
+        text = text_config(self.config)
+        return {**text, **{key: text[key][: self.architecture.depth] for key in self.tails}}
+
+    @cached_property
+    def tails(self) -> Mapping[str, list[Any]]:
+        """What lists by layer say of the layers behind the stack that predict further tokens, where they do."""
+        text, depth = text_config(self.config), self.architecture.depth
+        further = next_token_layers(text)
+        return {
+            key: value[depth:]
+            for key, value in text.items()
+            if isinstance(value, list) and further and len(value) == depth + further and key not in NOT_PER_LAYER
+        }
 
     def values(self, fact: Fact) -> Values | None:
         return fact.read(self.text, self.architecture.depth)
@@ -65,17 +78,18 @@ def is_unmoved(donor: Decoder, origins: Origins) -> bool:
 
 
 def restacked_config(
-    donor: Decoder, origins: Origins, assume_per_layer: Sequence[str] = ()
+    donor: Decoder, origins: Origins, assume_per_layer: Sequence[str] = (), *, keeps_next_token: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
     """The donor's config for other layers, and a sentence for everything that stands in the way.
 
     `origins[j]` are the layers that output layer j is made of; their kinds must agree. Lists of keys that are not known
     travel with the layers where `assume_per_layer` names them. A stack that leaves every layer where it was changes
-    nothing.
+    nothing. `keeps_next_token` is false where layers that predict further tokens are dropped.
     """
     result = copy.deepcopy(dict(donor.config))
     key = text_key(result)
     text = result if key is None else result[key]
+    text |= {name: list(donor.text[name]) for name in donor.tails}
     depth_key = donor.architecture.depth_key[-1]
     if depth_key not in DEPTH_LISTS:
         text[depth_key] = len(origins)
@@ -90,9 +104,12 @@ def restacked_config(
             text[twin] = max(text[twin], len(origins))
         problems += _unknown_lists(donor, {fact.name for fact in facts})
         problems += _odd_layers(facts, origins)
-        forget_next_token_layers(text)
         if len(origins) != donor.architecture.depth and isinstance(text.get("scale_depth"), int | float):
             text["scale_depth"] = _scale_for(text["scale_depth"], donor.architecture.depth, len(origins))
+    if keeps_next_token:
+        text |= {name: [*text[name], *tail] for name, tail in donor.tails.items() if name in text}
+    else:
+        text |= {name: 0 for name in NEXT_TOKEN_KEYS if type(text.get(name)) is int and text[name] > 0}
     return result, problems
 
 
@@ -201,7 +218,11 @@ def _odd_layers(facts: Sequence[Fact], origins: Origins) -> list[str]:
 def _odd(decoder: Decoder, facts: Sequence[Fact]) -> dict[int, frozenset[str]]:
     """Layers whose tensors are not those of most layers of the same kind, and in which they differ."""
     layers = decoder.architecture.layers
-    known = [values for fact in facts if (values := decoder.values(fact)) is not None and not fact.of_layers]
+    known = [
+        [value == index for index, value in enumerate(values)] if fact.of_layers else values  # its own, or another's
+        for fact in facts
+        if (values := decoder.values(fact)) is not None
+    ]
     kinds = [repr([values[index] for values in known]) for index in range(len(layers))]
     usual: dict[str, frozenset[str]] = {}
     for kind in dict.fromkeys(kinds):
@@ -209,13 +230,6 @@ def _odd(decoder: Decoder, facts: Sequence[Fact]) -> dict[int, frozenset[str]]:
         sets = Counter(frozenset(layers[index]) for index in reversed(range(len(layers))) if kinds[index] == kind)
         usual[kind] = sets.most_common(1)[0][0]
     return {i: apart for i, kind in enumerate(kinds) if (apart := usual[kind] ^ frozenset(layers[i]))}
-
-
-def forget_next_token_layers(text: dict[str, Any]) -> None:
-    """Layers that predict further tokens do so from the last layer they were trained behind, and are dropped."""
-    for key in NEXT_TOKEN_KEYS:
-        if type(text.get(key)) is int and text[key] > 0:
-            text[key] = 0
 
 
 def _scale_for(scale: float, before: int, after: int) -> float:

@@ -364,9 +364,13 @@ FACTS: Sequence[Fact] = (
     _letters("hybrid_override_pattern"),
     _linear_attention(),
     _by_position("scale_attn_by_inverse_layer_idx", (False, None), "each layer divides by its own number"),
-    _by_position("n_layers_per_attn_res_block", (None,), "layers are grouped by number, with tensors for each group"),
-    own_index(("diffllama", "beam"), "compute with their own number: moved, they are other functions"),
-    own_index(("zamba", "zamba2"), "share blocks by their numbers, so that no layer stands for itself"),
+    _by_position(
+        "n_layers_per_attn_res_block", (None,), "what a layer reads of earlier ones goes by its number, and tensors "
+        "for that stand in lists beside the layers (`attn_res`), the first of them of the second layer",
+    ),
+    own_index(("diffllama",), "compute with their own number: moved, they are other functions"),
+    own_index(("zamba",), "share one block, which is stored once, in the first of them: it does not go with a layer"),
+    own_index(("zamba2",), "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def _in_attention(word: str) -> Role:
     return Role.ATTENTION_OTHER
 
 
-_HEADS = re.compile(r"^(lm_head|embed_out|output|cls|score|head|pred_layer|lm_loss|unembed|generator_\w+)$")
+_HEADS = re.compile(r"^(lm_heads?|embed_out|output|cls|score|head|pred_layer|lm_loss|unembed|generator_\w+)$")
 _POSITIONS = re.compile(r"wpe|pos(ition)?s?_(embed|emb)|embed_positions|position_bias|relative_attention_bias|^pos_emb")
 _EMBEDDINGS = re.compile(
     r"^(embed_tokens|word_embeddings?|wte|embed_in|tok_embeddings|tokens_embed|embeddings?|shared|input_embedding|"
@@ -134,8 +134,11 @@ _EMBEDDINGS = re.compile(
 
 
 def end_role_of(name: str) -> Role:
-    """The role of a tensor outside the layers: `model.norm.weight` is a final norm or one of the embeddings' norms."""
-    *blocks, _ = name.lower().split(".")
+    """The role of a tensor outside the layers: `model.norm.weight` is a final norm or one of the embeddings' norms.
+
+    Numbers count for nothing: MusicGen has an embedding and a head for each of its codebooks.
+    """
+    *blocks, _ = (part for part in name.lower().split(".") if not part.isdecimal())
     if any(_HEADS.match(block) for block in blocks) or blocks == ["decoder"]:  # as ModernBERT calls its head
         return Role.HEAD
     if any(_POSITIONS.search(part) for part in name.lower().split(".")):

@@ -65,7 +65,8 @@ def check_weights(model: PlainModel, found: Mapping[str, Figures]) -> Section:
 def _not_finite(found: Mapping[str, Figures]) -> Iterator[Finding]:
     for name, values in found.items():
         if values.non_finite:
-            message = f"{name} holds {counted(values.non_finite, 'element')} that are NaN or infinite."
+            many = "is" if values.non_finite == 1 else "are"
+            message = f"{name} holds {counted(values.non_finite, 'element')} that {many} NaN or infinite."
             yield Finding(Level.BROKEN, "non-finite", message, layer_of(name), name)
 
 

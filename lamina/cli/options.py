@@ -34,12 +34,12 @@ def recipe_options(command: Command) -> Command:
         revision: str | None,
         allow_own_code: bool,
         **others: Any,
-    ) -> None:
+    ) -> object:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
         options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
         options["assume_per_layer"] = assume_per_layer
         options["allow_own_code"] = allow_own_code
-        command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
+        return command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
 
@@ -50,8 +50,8 @@ def hub_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_options(
         cache_dir: Path | None, token: str | None, offline: bool, revision: str | None, **others: Any
-    ) -> None:
-        command(hub=HubOptions(cache_dir, token, offline, revision), **others)
+    ) -> object:
+        return command(hub=HubOptions(cache_dir, token, offline, revision), **others)
 
     return _decorated(with_options, _HUB_OPTIONS)
 

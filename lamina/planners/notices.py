@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
 
 from lamina.architectures.config_values import SHARED, config_values, spelled
@@ -11,7 +11,8 @@ from lamina.errors import nearest
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.rhythm import kinds_of, lapse
-from lamina.planners.slices import FilterUse, Jobs
+from lamina.planners.slices import Jobs
+from lamina.planners.values import FilterUse
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
 from lamina.recipe.mending import Put, Remove
@@ -160,8 +161,9 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
     """Layers that hold other tensors than their neighbours, where config.json knows of no kinds of layers."""
     for model in request.models.values():
         layers = model.architecture.layers
-        usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
-        uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
+        held = [frozenset(layer) for layer in layers]
+        [(usual, _)] = Counter(held).most_common(1)
+        uneven = {index: usual ^ layer for index, layer in enumerate(held) if layer != usual}
         if uneven and not has_layer_kinds(model.decoder):
             index, names = next(iter(uneven.items()))
             findings.notice(
@@ -189,6 +191,32 @@ def tell_of_rhythm(request: Request, findings: Findings) -> None:
             f"what they are not. It is lost at output layer {found.place}, where layer {found.begins} stands {where}; "
             f"layer {instead} in its place keeps it.",
             sources[found.place][0].way,
+        )
+
+
+def tell_of_next_token(request: Request, findings: Findings) -> None:
+    """Layers that predict further tokens (`num_nextn_predict_layers`): dropped, or behind another depth than theirs."""
+    refs = dict.fromkeys(source.ref for source in request.slices[-1].sources)
+    models = [request.donor, *(request.models[ref] for ref in refs)]
+    owner = next((model for model in models if model.architecture.next_token), None)
+    if owner is None:
+        return
+    own, way = owner.architecture, request.slices[-1].way
+    if not request.keeps_next_token:
+        findings.notice(
+            "next-token",
+            f"`{owner.name}` predicts further tokens from what its layer {own.depth - 1} gives. The result does not "
+            "end in the last layers of models that are alike in this, so those tensors are dropped, and config.json "
+            "says so: it drafts no tokens for speculative decoding.",
+            way,
+        )
+    elif request.depth != own.depth and any(own.next_token_name(name, 0) != name for name in own.next_token):
+        findings.notice(
+            "next-token",
+            f"the layers of `{owner.name}` that predict further tokens go on behind the last layer, from "
+            f"{own.layer_name(own.depth, '*')} to {own.layer_name(request.depth, '*')}: there vLLM and SGLang look for "
+            "them. transformers does not use them, and may say of some that it knows no such tensors.",
+            way,
         )
 
 

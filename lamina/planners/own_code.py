@@ -128,8 +128,13 @@ def file_beside(name: str, folder: Path) -> Path | None:
 
 
 def _code(where: str, folder: Path) -> _Code:
-    path = folder / Path(where).expanduser() if where.endswith(".py") else folder / f"{where}.py"
-    if path.is_file():
+    try:
+        path = folder / Path(where).expanduser() if where.endswith(".py") else folder / f"{where}.py"
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long for a name; `~nobody`
+        shown = where if len(where) < 60 else f"{where[:60]}..."
+        raise NoSuchMethod(f"`{shown}` is neither a file `....py` nor a module.") from error
+    if is_file:
         shown = where if where.endswith(".py") else f"{where}.py"
         text = _text(path, shown)
         return _Code(_run_file(str(path), shown, text), shown, text)

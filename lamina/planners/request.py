@@ -100,10 +100,17 @@ class Request:
     def keeps_next_token(self) -> bool:
         """True where layers that predict further tokens still come after the last layer that they were trained behind.
 
-        Then they are merged as the final norm is; else they are dropped.
+        Then they are merged as that layer is, and numbered on from it; else they are dropped.
         """
-        found = {frozenset(self.models[source.ref].architecture.next_token) for source in self.slices[-1].sources}
-        return is_unmoved(self.donor.decoder, self.origins) and len(found) == 1
+        last = [self.donor.architecture, *(self.models[source.ref].architecture for source in self.slices[-1].sources)]
+        found = {frozenset(each.next_token_name(name, 0) for name in each.next_token) for each in last}
+        is_behind_last = all(origin.layer == origin.decoder.architecture.depth - 1 for origin in self.origins[-1])
+        return is_behind_last and len(found) == 1
+
+    @property
+    def is_unmoved(self) -> bool:
+        """True where every layer stays where it was."""
+        return is_unmoved(self.donor.decoder, self.origins)
 
 
 def typed_slices(slices: Sequence[Slice], method: MergeMethod, findings: Findings) -> list[Slice]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from lamina.architectures.config_values import SHARED, config_values
 from lamina.architectures.infer import is_tied_by_config, text_key
-from lamina.architectures.layer_config import forget_next_token_layers, restacked_config
+from lamina.architectures.layer_config import restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.merge_methods import METHODS
 from lamina.models.plain import PlainModel
-from lamina.planners.chat import chosen_template
+from lamina.planners.chat import Template
 from lamina.planners.model_card import CARD, model_card
 from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
@@ -74,12 +74,12 @@ def _check_tensors(request: Request, source: Source, findings: Findings) -> None
         findings.fault("unlike-models", message, source.way)
 
 
-def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFile, ...]:
-    """Every file of the output but the tensors."""
+def side_files(request: Request, jobs: Jobs, template: Template | None, findings: Findings) -> tuple[SideFile, ...]:
+    """Every file of the output but the tensors, with this chat template instead of the tokenizer's own."""
     recipe = request.recipe
     config = _config(request, jobs, findings)
     recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
-    carried = _carried(request, findings)
+    carried = _carried(request, template, findings)
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *carried,
@@ -92,7 +92,13 @@ def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFi
 
 def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
     donor = request.donor
-    config, problems = restacked_config(donor.decoder, request.origins, request.assume_per_layer)
+    config, problems = restacked_config(
+        donor.decoder,
+        request.origins,
+        request.assume_per_layer,
+        # A config may announce layers that no file of the model holds: so it stays where nothing moves.
+        keeps_next_token=request.keeps_next_token and bool(donor.architecture.next_token or request.is_unmoved),
+    )
     for problem in dict.fromkeys(problems):
         findings.fault("layer-config", problem, (*request.slices[0].way, problem))
     quantised = [model.name for model in request.models.values() if "quantization_config" in model.config]
@@ -101,8 +107,6 @@ def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:
         findings.fault("quantised", message, request.slices[0].way)
     key = text_key(config)
     text = config if key is None else config[key]
-    if donor.architecture.next_token and not request.keeps_next_token:
-        forget_next_token_layers(text)
     if (dtype := _dtype(jobs)) is not None:
         config["torch_dtype" if "dtype" not in config else "dtype"] = str(dtype)
     if is_tied_by_config(config) is not jobs.tied:
@@ -154,12 +158,11 @@ def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], f
         )
 
 
-def _carried(request: Request, findings: Findings) -> list[SideFile]:
+def _carried(request: Request, template: Template | None, findings: Findings) -> list[SideFile]:
     """The tokenizer's files and the other small ones, with the chat template that the recipe asks for."""
     giver = tokenizer_giver(request)
     own = (*OTHER_FILES, "*.py") if "auto_map" in request.donor.config else OTHER_FILES
     tokenizer = dict(small_files(giver, TOKENIZER_FILES))
-    template = chosen_template(request, findings)
     notes = {name: f"of `{giver.name}`" for name in tokenizer if giver is not request.donor}
     if template is not None:
         before = tokenizer

@@ -96,6 +96,16 @@ def test_a_vision_tower_of_the_same_depth_is_no_decoder() -> None:
     assert infer_architecture(names, {"text_config": {"num_hidden_layers": 3}}).prefix == "model.layers"
 
 
+def test_an_embedding_and_a_head_for_each_codebook_are_ends() -> None:
+    names = [f"model.decoder.embed_tokens.{i}.weight" for i in range(4)] + [f"lm_heads.{i}.weight" for i in range(4)]
+    names += ["model.decoder.layers.0.x", "model.decoder.layer_norm.weight"]
+    found = infer_architecture(names, {"num_hidden_layers": 1, "tie_word_embeddings": False})
+    assert (found.embedding, found.head) == ("model.decoder.embed_tokens.0.weight", "lm_heads.0.weight")
+    assert found.before == tuple(names[:4])
+    assert found.norms == ("model.decoder.layer_norm.weight",)
+    assert found.head_companions == tuple(names[5:8])
+
+
 def test_layers_that_predict_further_tokens_are_no_layers_of_the_stack() -> None:
     names = [*LLAMA, "model.layers.3.eh_proj.weight", "mtp.layers.0.x"]
     found = infer_architecture(names, {"num_hidden_layers": 3, "num_nextn_predict_layers": 1})

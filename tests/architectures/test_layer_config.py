@@ -210,9 +210,17 @@ def test_residuals_that_are_scaled_by_the_depth_stay_as_large() -> None:
     assert restacked({"scale_depth": 1.5}, [0, 1, 2, 3] * 4)["scale_depth"] == 3.0
 
 
-def test_next_token_layers_are_forgotten_when_layers_move() -> None:
-    assert restacked({"num_nextn_predict_layers": 1}, DOUBLED)["num_nextn_predict_layers"] == 0
-    assert restacked({"num_nextn_predict_layers": 1}, [0, 1, 2, 3])["num_nextn_predict_layers"] == 1
+def test_layers_that_predict_further_tokens_are_counted_as_long_as_they_are_kept() -> None:
+    config = {"num_nextn_predict_layers": 1}
+    assert restacked(config, DOUBLED)["num_nextn_predict_layers"] == 1
+    assert restacked(config, DOUBLED, keeps_next_token=False)["num_nextn_predict_layers"] == 0
+
+
+def test_what_a_list_says_of_them_comes_after_the_layers_and_goes_with_them() -> None:
+    config = {"num_nextn_predict_layers": 2, "layer_types": ["full", "full", "slide", "slide", "mtp", "mtp"]}
+    assert restacked(config, [0, 2, 3])["layer_types"] == ["full", "slide", "slide", "mtp", "mtp"]
+    assert restacked(config, [0, 2, 3], keeps_next_token=False)["layer_types"] == ["full", "slide", "slide"]
+    assert restacked(config, [0, 1, 2, 3]) == {**config, "num_hidden_layers": 4}
 
 
 # What cannot travel
@@ -222,8 +230,9 @@ def test_next_token_layers_are_forgotten_when_layers_move() -> None:
     ("config", "words"),
     [
         ({"scale_attn_by_inverse_layer_idx": True}, "divides by its own number"),
-        ({"n_layers_per_attn_res_block": 2}, "grouped by number"),
+        ({"n_layers_per_attn_res_block": 2}, "goes by its number"),
         ({"model_type": "diffllama"}, "compute with their own number"),
+        ({"model_type": "zamba", "layers_block_type": ["mamba", "hybrid"] * 2}, "share one block"),
         ({"model_type": "zamba2"}, "share blocks"),
     ],
     ids=str,

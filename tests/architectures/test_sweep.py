@@ -13,11 +13,21 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from compare import Difference, check_move, open_source  # noqa: E402
+from compare import Difference, check_move, check_self_merge, open_source  # noqa: E402
 from reassemble import reassembled  # noqa: E402
 from refusals import needless  # noqa: E402
 from shrink import causal_types, tiny_model  # noqa: E402
-from sweep_architectures import NEEDLESS, REFUSED, WORKS, WRONG, examine, shuffled, up_scaled  # noqa: E402
+from sweep_architectures import (  # noqa: E402
+    NEEDLESS,
+    REFUSED,
+    WORKS,
+    WRONG,
+    examine,
+    page,
+    read_lines,
+    shuffled,
+    up_scaled,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -83,16 +93,42 @@ def test_the_moved_layers_know_their_new_places() -> None:
     assert moved.config.num_hidden_layers == 3
 
 
-# Stacks in parallel lists, shared blocks, several heads, and rules by number: of no common class, and refused.
-REFUSED_NEEDLESSLY = {"beam", "inkling2_text", "musicgen", "musicgen_melody", "xlm", "zamba"}
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_layers_before_those_that_share_keys_and_values_are_repeated(model_type: str, tmp_path: Path) -> None:
+    """The tensors that pack something of every layer are taken apart and put together again."""
+    source = open_source(tiny_model(model_type), tmp_path / "source")
+    assert source.model.config.num_kv_shared_layers == 2
+    assert check_self_merge(source, tmp_path / "whole") == ""
+    assert check_move(source, [0, 1, 0, 1, 2, 3, 4, 5], tmp_path / "out") == ""
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_without_shared_keys_and_values_they_go_anywhere(model_type: str, tmp_path: Path) -> None:
+    source = open_source(tiny_model(model_type, {"num_kv_shared_layers": 0}), tmp_path / "source")
+    for order in (up_scaled(source.depth), shuffled(source.depth)):
+        assert check_move(source, order, tmp_path / f"of {len(order)}") == ""
+
+
+# Stacks in parallel lists, a shared block, lists of tensors beside the layers: of no common class, and refused.
+REFUSED_NEEDLESSLY = {"inkling2_text", "xlm", "zamba"}
 
 
 def test_the_page_has_every_class_once_and_nothing_that_is_wrong() -> None:
-    page = PAGE.read_text()
-    rows = re.findall(r"^\| ([\w-]+) \|", page, re.M)
+    text = PAGE.read_text()
+    rows = re.findall(r"^\| ([\w-]+) \|", text, re.M)
     assert sorted(row for row in rows if row != "type") == list(causal_types())
-    assert f"| {WRONG} |" not in page
-    assert {row.split("|")[1].strip() for row in page.splitlines() if f"| {NEEDLESS} |" in row} == REFUSED_NEEDLESSLY
+    assert f"| {WRONG} |" not in text
+    assert {row.split("|")[1].strip() for row in text.splitlines() if f"| {NEEDLESS} |" in row} == REFUSED_NEEDLESSLY
+
+
+def test_rows_that_are_made_again_leave_the_others_and_the_counts_follow() -> None:
+    text = PAGE.read_text()
+    assert page(read_lines(text)) == text
+    again = page(read_lines(text) | {"llama": f"| llama | {WRONG} | {WORKS} | why |"})
+    changed = [new for old, new in zip(text.splitlines(), again.splitlines(), strict=True) if new != old]
+    assert len(changed) == 2  # the count of up-scaled ones, and the row
+    assert f"1 {WRONG}" in changed[0]
+    assert changed[1] == f"| llama | {WRONG} | {WORKS} | why |"
 
 
 def test_the_page_was_made_with_the_transformers_that_the_layer_kinds_come_from() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import lamina
 from lamina.errors import RecipeError
@@ -132,30 +132,63 @@ def test_a_class_that_never_ties_keeps_its_head_whatever_the_flag_says(tmp_path:
 FURTHER = "model.layers.2.eh_proj.weight"
 
 
-def _with_next_token(folder: Path) -> None:
-    config = {"model_type": "deepseek_v3", "num_nextn_predict_layers": 1, "first_k_dense_replace": 0}
-    write_model(folder, "a", OWN, config, FURTHER)
+PREDICTS = {"model_type": "deepseek_v3", "num_nextn_predict_layers": 1, "first_k_dense_replace": 0}
+
+
+def next_token(folder: Path, recipe: str) -> tuple[list[str], list[str], int, list[str]]:
+    """The tensors of a merge that predict further tokens and those that are dropped, how many such layers its config
+    announces, and what is said of them."""
+    (folder / "recipe.yml").write_text(recipe)
+    plan = lamina.plan(folder / "recipe.yml")
+    config = next(json.loads(file.content) for file in plan.files if file.name == "config.json")
+    kept = [name for name in plan.specs if "eh_proj" in name or "mtp" in name]
+    dropped = [each.name for each in plan.dropped if "predicts further tokens" in each.reason]
+    told = [notice.message for notice in plan.notices if notice.code == "next-token"]
+    return kept, dropped, config["num_nextn_predict_layers"], told
 
 
 def test_layers_that_predict_further_tokens_stay_where_no_layer_moves(tmp_path: Path) -> None:
-    _with_next_token(tmp_path)
-    (tmp_path / "recipe.yml").write_text("stack: [{model: a, layers: 0-1}]")
-    plan = lamina.plan(tmp_path / "recipe.yml")
-    assert FURTHER in plan.specs
-    assert plan.dropped == ()
-    config = next(json.loads(file.content) for file in plan.files if file.name == "config.json")
-    assert config["num_nextn_predict_layers"] == 1
+    write_model(tmp_path, "a", OWN, PREDICTS, FURTHER)
+    assert next_token(tmp_path, "stack: [{model: a, layers: 0-1}]") == ([FURTHER], [], 1, [])
 
 
-def test_and_are_dropped_with_the_reason_where_one_does(tmp_path: Path) -> None:
-    _with_next_token(tmp_path)
-    (tmp_path / "recipe.yml").write_text("stack: [{model: a, layers: 0-1}, {model: a, layers: 1}]")
-    plan = lamina.plan(tmp_path / "recipe.yml")
-    (dropped,) = plan.dropped
-    assert (dropped.name, "predicts further tokens" in dropped.reason) == (FURTHER, True)
-    assert FURTHER not in plan.specs
-    config = next(json.loads(file.content) for file in plan.files if file.name == "config.json")
-    assert config["num_nextn_predict_layers"] == 0
+def test_they_are_numbered_on_from_the_last_layer_of_a_deeper_stack(tmp_path: Path) -> None:
+    write_model(tmp_path, "a", OWN, PREDICTS, FURTHER, "mtp.norm.weight")
+    kept, dropped, count, (told,) = next_token(tmp_path, "stack: [{model: a, layers: 0-1}, {model: a, layers: 1}]")
+    assert (kept, dropped, count) == (["model.layers.3.eh_proj.weight", "mtp.norm.weight"], [], 1)
+    assert "from model.layers.2.* to model.layers.3.*" in told
+    with lamina.tensors(tmp_path / "recipe.yml") as merged:
+        assert merged["model.layers.3.eh_proj.weight"].shape == (WIDTH,)
+
+
+def test_and_are_dropped_with_the_reason_where_it_ends_in_another_layer(tmp_path: Path) -> None:
+    write_model(tmp_path, "a", OWN, PREDICTS, FURTHER)
+    kept, dropped, count, (told,) = next_token(tmp_path, "stack: [{model: a, layers: [0-1, 0]}]")
+    assert (kept, dropped, count) == ([], [FURTHER], 0)
+    assert "`a` predicts further tokens from what its layer 1 gives." in told
+
+
+@pytest.mark.parametrize("layers", ["{model: a, layers: 0}, {model: b, layers: 1}",
+                                    "{model: b, layers: 0}, {model: a, layers: 1}"])  # fmt: skip
+def test_and_where_only_one_of_the_models_has_them(tmp_path: Path, layers: str) -> None:
+    write_model(tmp_path, "a", OWN, PREDICTS, FURTHER)
+    write_model(tmp_path, "b", OWN, {**PREDICTS, "num_nextn_predict_layers": 0})
+    kept, dropped, count, told = next_token(tmp_path, f"stack: [{layers}]")
+    assert (kept, dropped, count, len(told)) == ([], [FURTHER], 0, 1)
+
+
+def test_they_are_merged_as_the_last_layer_is_but_for_its_scale(tmp_path: Path) -> None:
+    write_model(tmp_path, "a", OWN, PREDICTS)
+    write_model(tmp_path, "b", OWN, PREDICTS)
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        tensors = load_file(tmp_path / name / "model.safetensors")
+        save_file({**tensors, FURTHER: np.full(WIDTH, value, np.float32)}, tmp_path / name / "model.safetensors")
+    (tmp_path / "recipe.yml").write_text(
+        "stack:\n- {model: a, layers: 0}\n- {model: a, layers: 0-1, at: 1, weight: 1}\n"
+        "- {model: b, layers: 0-1, at: 1, weight: 3, parameters: {scale: 0}}\n"
+    )
+    with lamina.tensors(tmp_path / "recipe.yml") as merged:
+        assert merged["model.layers.3.eh_proj.weight"].tolist() == [2.5] * WIDTH
 
 
 def test_an_unknown_list_is_carried_by_the_flag_that_the_letter_names(tmp_path: Path) -> None:

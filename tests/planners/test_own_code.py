@@ -149,6 +149,8 @@ def test_what_is_offered_is_listed_without_being_imported() -> None:
         ("mien.py:mean", MEAN, "there is no file `mien.py` in", "mine.py"),
         ("nowhere:mean", MEAN, "there is no `nowhere.py` beside the recipe, and Python finds no module `nowhere`", ""),
         ("a b:mean", MEAN, "`a b` is neither a file", ""),
+        (f"{'x' * 300}:mean", MEAN, f"`{'x' * 60}...` is neither a file `....py` nor a module.", ""),
+        ("~nobody-of-this-name/a.py:mean", MEAN, "`~nobody-of-this-name/a.py` is neither a file", ""),
         ("mine.py:maen", MEAN, "mine.py has no function `maen`. Did you mean `mine.py:mean`?", "mine.py:mean"),
         ("mine.py:other", MEAN, "mine.py has no function `other`. It has mean.", ""),
         ("mine.py:plain", "def plain(tile): pass", "is no merge method yet: put `@lamina.merge_method` above it", ""),
