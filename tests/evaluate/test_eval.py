@@ -257,8 +257,9 @@ def test_a_function_asks_what_it_likes(folder: Path) -> None:
         scored("examples/models/rev", "own.py:answers", allow_own_code=True, limit=1)
 
 
-def test_a_group_of_the_harness_is_one_score_with_all_its_items(folder: Path) -> None:
-    """What is reported of a group, with a score of its own and without."""
+def test_a_group_of_the_harness_is_one_score_where_it_has_one_and_else_its_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     description = {
         "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "reversed.jsonl")}},
         "test_split": "test", "doc_to_text": "prompt", "doc_to_target": "answer", "target_delimiter": "",
@@ -267,8 +268,9 @@ def test_a_group_of_the_harness_is_one_score_with_all_its_items(folder: Path) ->
     group = {"group": "both", "task": [{"task": f"part{number}", **description} for number in (1, 2)]}
     aggregate = {"aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}]}
     for content, names in ((group, ["both::part1", "both::part2"]), ({**group, **aggregate}, ["both"])):
-        (folder / "both.yml").write_text(json.dumps(content))
-        [row] = evaluate(["examples/models/base"], ["both.yml"], Path("out")).rows
+        (folder / "both.yaml").write_text(json.dumps(content))
+        monkeypatch.setattr(Harness, "_known", TaskManager(include_path=str(folder), include_defaults=False))
+        [row] = evaluate(["examples/models/base"], ["both"], Path(f"out-{len(names)}")).rows
         assert list(row.scores) == names
         assert [(made.n, len(made.items)) for made in row.scores.values()] == [(80 // len(names),) * 2] * len(names)
         assert len({made.value for made in row.scores.values()}) == 1

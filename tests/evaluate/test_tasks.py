@@ -97,6 +97,8 @@ def test_a_task_file_changes_with_what_it_includes(folder: Path) -> None:
 def test_a_file_that_is_no_task_is_a_letter(folder: Path) -> None:
     (folder / "mine.yml").write_text("models: []\n")
     assert refusal("mine.yml") == "mine.yml is no task of lm-evaluation-harness: it has no `task: NAME`."
+    (folder / "mine.yml").write_text("group: mine\ntask: [a]\n")
+    assert refusal("mine.yml").startswith("mine.yml is a group of tasks: name the files of its tasks instead")
     (folder / "mine.yml").write_text("task: [\n")
     assert "mine.yml is no YAML" in refusal("mine.yml")
 
