@@ -27,6 +27,7 @@ VERBS = {
     "clean": "Remove what merges that were stopped have left behind.",
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
+    "sweep": "Try many values of a recipe in memory: which is best, and is that beyond chance.",
     "runs": "List what was merged, checked and scored; compare two runs.",
     "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",
