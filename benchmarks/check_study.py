@@ -228,7 +228,7 @@ def page(
     healthy = sum(each.right for each in sound)
     yield f"\nOf {len(merges)} merges of the example models, each checked with its recipe and run, and without it by"
     yield f"likeness, {len(sound)} are sound: their skills are not below their base's. {healthy} of these are healthy."
-    yield "The others, all that are not healthy, and what is below its base and healthy all the same:\n"
+    yield "Those below their base, and any whose verdict is not what its skills say:\n"
     yield "| merge | skills, in points over base | verdict |\n|---|---:|---|"
     for each in merges:
         if not each.is_sound or not each.right:

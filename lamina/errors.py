@@ -7,11 +7,14 @@
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
     ├── LedgerError                 the ledger cannot be opened, or lacks what was asked for       (2)
+    ├── TaskError                   a task of an evaluation cannot be asked                        (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
+    ├── PushFailed                  a model could not be sent to the Hub                           (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
     ├── OwnMethodFailed             somebody's own merge method raised, or broke a rule            (1)
+    ├── TaskFailed                  a task raised while a model was asked it                       (1)
     ├── LawBroken                   a merge method does not keep a law                             (1)
     └── WriteFailed                 the disk refused: full, or an I/O error                        (1)
 
@@ -167,6 +170,13 @@ class LedgerError(LaminaError):
     exit_code = 2
 
 
+class TaskError(LaminaError):
+    """A task of an evaluation cannot be asked: there is none of that name, or its file or data are at fault."""
+
+    code = "task"
+    exit_code = 2
+
+
 class FetchFailed(LaminaError):
     """A model's weights could not be fetched from the Hub. What has arrived is kept."""
 
@@ -201,6 +211,12 @@ class OwnMethodFailed(LaminaError):
     """Somebody's own merge method raised an error, or returned what is no result. The letter has its file and line."""
 
     code = "own-method"
+
+
+class TaskFailed(LaminaError):
+    """A task raised an error while a model was asked it, or gave what is no score."""
+
+    code = "task-failed"
 
 
 class LawBroken(LaminaError):

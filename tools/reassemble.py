@@ -125,7 +125,7 @@ def _reorder_attributes(module: nn.Module, depth: int, order: Sequence[int]) -> 
             setattr(module, name, [value[index] for index in order])
         elif name in DEPTH_NAMES and value == depth:
             setattr(module, name, len(order))
-        elif _is_index_list(name, value, depth):
+        elif _is_index_list(value, name, depth):
             setattr(module, name, _renumbered(value, order))
 
 
@@ -146,7 +146,7 @@ def _reorder_config(config: Any, depth: int, order: Sequence[int]) -> None:
             config.__dict__[name] = [value[index] for index in order]
         elif name in DEPTH_NAMES and value == depth:
             config.__dict__[name] = len(order)
-        elif _is_index_list(name, value, depth):
+        elif _is_index_list(value, name, depth):
             config.__dict__[name] = _renumbered(value, order)
     if computed:
         config.__class__ = type(type(config).__name__, (type(config),), computed)
@@ -171,7 +171,7 @@ def _is_per_layer(value: object, depth: int) -> bool:
     )
 
 
-def _is_index_list(name: str, value: object, depth: int) -> TypeGuard[Sequence[int]]:
+def _is_index_list(value: object, name: str, depth: int) -> TypeGuard[Sequence[int]]:
     return name in INDEX_LISTS and isinstance(value, list | tuple) and len(value) != depth
 
 

@@ -1,7 +1,8 @@
 """Move the layers of every causal-LM class of the installed transformers, and hold the result against the class itself.
 
-python tools/sweep_architectures.py [TYPE ...]      without types: all of them, and docs/architectures.md is written
+python tools/sweep_architectures.py [TYPE ...]      without types: all of them
 
+It writes docs/architectures.md; where types are named, their rows of it.
 Each type runs in a process of its own, so that a crash is one row of the table.
 """
 
@@ -14,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -48,6 +49,7 @@ def shuffled(depth: int) -> list[int]:
 
 
 MAPS: Mapping[str, Callable[[int], list[int]]] = {"up-scaled": up_scaled, "shuffled": shuffled}
+MADE = len(MAPS) + 2  # cells of a line of which there is a tiny instance
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def main() -> int:
     for row in swept(types or causal_types()):
         rows.append(row)
         print(_as_text(row), flush=True)
-    rows.sort(key=lambda row: row.model_type)
-    print(summary(rows))
-    if not types:
-        PAGE.write_text(page(rows), encoding="utf-8")
+    lines = {row.model_type: _line(row) for row in rows}
+    if types:
+        lines = read_lines(PAGE.read_text(encoding="utf-8")) | lines
+    print(summary(lines.values()))
+    PAGE.write_text(page(lines), encoding="utf-8")
     return int(any(outcome.verdict == WRONG for row in rows for outcome in row.maps.values()))
 
 
@@ -173,24 +176,34 @@ def _set_up() -> None:
     warnings.simplefilter("ignore")
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(lines: Iterable[str]) -> str:
     """Counts by map, one line each."""
-    made = [row for row in rows if not row.not_made]
-    lines = [f"{len(rows)} types: {len(made)} made small, {len(rows) - len(made)} not."]
-    for name in MAPS:
-        counts = Counter(row.maps[name].verdict for row in made)
-        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (WORKS, REFUSED, NEEDLESS, UNPROVEN, WRONG))
-        lines.append(f"{name}: {told}.")
-    return "\n".join(lines)
+    cells = [line.split(" | ") for line in lines]
+    made = [row for row in cells if len(row) == MADE]
+    told = [f"{len(cells)} types: {len(made)} made small, {len(cells) - len(made)} not."]
+    for column, name in enumerate(MAPS, start=1):
+        counts = Counter(row[column] for row in made)
+        told.append(
+            f"{name}: {', '.join(f'{counts[each]} {each}' for each in (WORKS, REFUSED, NEEDLESS, UNPROVEN, WRONG))}."
+        )
+    return "\n".join(told)
 
 
-def page(rows: Sequence[Row]) -> str:
-    made = [row for row in rows if not row.not_made]
-    others = [row for row in rows if row.not_made]
-    table = "\n".join(_line(row) for row in made)
-    reasons = "\n".join(f"| {row.model_type} | {_cell(row.not_made)} |" for row in others)
-    counts = "\n".join(f"- {line}" for line in summary(rows).splitlines())
-    return PAGE_TEXT.format(version=transformers.__version__, counts=counts, table=table, reasons=reasons)
+def page(lines: Mapping[str, str]) -> str:
+    """The page of these lines by type."""
+    ordered = [lines[name] for name in sorted(lines)]
+    return PAGE_TEXT.format(
+        version=transformers.__version__,
+        counts="\n".join(f"- {line}" for line in summary(ordered).splitlines()),
+        table="\n".join(line for line in ordered if len(line.split(" | ")) == MADE),
+        reasons="\n".join(line for line in ordered if len(line.split(" | ")) != MADE),
+    )
+
+
+def read_lines(text: str) -> dict[str, str]:
+    """The lines of a page by type."""
+    found = (line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| type |"))
+    return {line.split(" | ")[0].removeprefix("| "): line for line in found}
 
 
 PAGE_TEXT = """\
@@ -229,6 +242,8 @@ Of each class a tiny random model with all its kinds of layers is saved, and its
 
 
 def _line(row: Row) -> str:
+    if row.not_made:
+        return f"| {row.model_type} | {_cell(row.not_made)} |"
     remarks: dict[str, list[str]] = {}
     for name, found in row.maps.items():
         if found.remark:

@@ -50,7 +50,8 @@ class Difference:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} ({self.low:.2f} to {self.high:.2f})"
+        mean, low, high = (round(each, 2) + 0.0 for each in (self.mean, self.low, self.high))  # 0.00, never -0.00
+        return f"{mean:+.2f} ({low:.2f} to {high:.2f})"
 
 
 def check_behaviour(

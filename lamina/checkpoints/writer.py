@@ -23,6 +23,7 @@ from lamina.checkpoints.files import (
     OutputFile,
     free_bytes,
     has_size,
+    holds_files,
     make_folder,
     on_one_disk,
     remove_file,
@@ -75,6 +76,8 @@ def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Seque
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder; name another output.")
     staging = staging_of(out)
+    if not holds_files(staging.folder):
+        raise OutputError(f"{out} cannot be made: what is mounted there holds no files. Name an output elsewhere.")
     free = free_bytes(staging.folder) + staging.bytes_staged()
     fetched = sum(count for folder, count in beside if on_one_disk(folder, staging.folder))
     if needed + fetched > free:

@@ -11,9 +11,9 @@ import click
 
 from lamina import api
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.demo import examples_folder
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import memory_option, recipe_options, workers_option
+from lamina.evaluate.skills import examples_folder
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
 from lamina.recipe.load import RecipeLike

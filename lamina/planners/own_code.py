@@ -62,6 +62,21 @@ def method_named(name: str, folder: Path) -> MergeMethod:
     raise RecipeError([Problem("unknown-method", message, suggestion=nearest(name, known) or "")])
 
 
+def function_of_file(name: str, folder: Path) -> tuple[Callable[..., Any], str]:
+    """Any function, named `file.py:function`, and the text of its file, which is run. Raises NoSuchMethod."""
+    where, _, function = name.rpartition(":")
+    path = folder / Path(where).expanduser()
+    if not where.endswith(".py") or not path.is_file():
+        raise NoSuchMethod(f"there is no file `{where or name}`; a function is named `file.py:function`.")
+    text = _text(path, where)
+    module = _run_file(str(path), where, text)
+    found = getattr(module, function, None)
+    if not inspect.isfunction(found):
+        there = [each for each, value in vars(module).items() if inspect.isfunction(value)]
+        raise NoSuchMethod(f"{where} has no function `{function}`.{did_you_mean(function, there or ['none'])}")
+    return found, text
+
+
 @dataclass(frozen=True)
 class _Code:
     """A module that was run, what letters call it, and its source text."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lamina.check.asked import ROW, TOKENS_OF_TEXT, bundled_texts
 from lamina.check.running import silent
 from lamina.errors import CheckpointError
-from lamina.evaluate.skills import Question, answered, load_questions, read_tokenizer
+from lamina.evaluate.skills import SKILLS, Question, answered, load_questions, read_tokenizer
 from lamina.evaluate.tiny_llama import build_tiny_llama, shape_of
 from lamina.execute.live_model import frameworks, live_model
 from lamina.execute.tensors import Tensors
@@ -28,7 +28,6 @@ from lamina.plans.plan import Plan
 
 Split = Literal["dev", "test"]
 
-SKILLS = ("rev", "sort")  # of the bundled questions, what `skills` is the mean of
 QUESTIONS = ("skills", *SKILLS, "max")
 
 

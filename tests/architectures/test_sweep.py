@@ -17,7 +17,17 @@ from compare import Difference, check_move, check_self_merge, open_source  # noq
 from reassemble import reassembled  # noqa: E402
 from refusals import needless  # noqa: E402
 from shrink import causal_types, tiny_model  # noqa: E402
-from sweep_architectures import NEEDLESS, REFUSED, WORKS, WRONG, examine, shuffled, up_scaled  # noqa: E402
+from sweep_architectures import (  # noqa: E402
+    NEEDLESS,
+    REFUSED,
+    WORKS,
+    WRONG,
+    examine,
+    page,
+    read_lines,
+    shuffled,
+    up_scaled,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -104,11 +114,21 @@ REFUSED_NEEDLESSLY = {"inkling2_text", "xlm", "zamba"}
 
 
 def test_the_page_has_every_class_once_and_nothing_that_is_wrong() -> None:
-    page = PAGE.read_text()
-    rows = re.findall(r"^\| ([\w-]+) \|", page, re.M)
+    text = PAGE.read_text()
+    rows = re.findall(r"^\| ([\w-]+) \|", text, re.M)
     assert sorted(row for row in rows if row != "type") == list(causal_types())
-    assert f"| {WRONG} |" not in page
-    assert {row.split("|")[1].strip() for row in page.splitlines() if f"| {NEEDLESS} |" in row} == REFUSED_NEEDLESSLY
+    assert f"| {WRONG} |" not in text
+    assert {row.split("|")[1].strip() for row in text.splitlines() if f"| {NEEDLESS} |" in row} == REFUSED_NEEDLESSLY
+
+
+def test_rows_that_are_made_again_leave_the_others_and_the_counts_follow() -> None:
+    text = PAGE.read_text()
+    assert page(read_lines(text)) == text
+    again = page(read_lines(text) | {"llama": f"| llama | {WRONG} | {WORKS} | why |"})
+    changed = [new for old, new in zip(text.splitlines(), again.splitlines(), strict=True) if new != old]
+    assert len(changed) == 2  # the count of up-scaled ones, and the row
+    assert f"1 {WRONG}" in changed[0]
+    assert changed[1] == f"| llama | {WRONG} | {WORKS} | why |"
 
 
 def test_the_page_was_made_with_the_transformers_that_the_layer_kinds_come_from() -> None:

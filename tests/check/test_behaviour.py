@@ -13,7 +13,7 @@ import transformers
 
 import lamina
 from lamina.check.asked import bundled_texts, token_rows
-from lamina.check.behaviour import is_loop, unigram_loss
+from lamina.check.behaviour import Difference, is_loop, unigram_loss
 from lamina.check.check import check
 from lamina.check.findings import Level, Report, Section
 from lamina.check.running import RunningModel
@@ -53,6 +53,11 @@ def test_the_three_texts_have_enough_tokens_for_a_large_vocabulary() -> None:
     """Large vocabularies take about 4.5 characters a token on such texts, and 5 at the most."""
     folder = Path(lamina.__file__).parent / "check" / "texts"
     assert sum(path.stat().st_size for path in folder.iterdir()) >= 5 * 8192
+
+
+def test_a_difference_is_told_to_a_hundredth_and_never_as_minus_nothing() -> None:
+    assert str(Difference(0.1449, -0.004, 0.3)) == "+0.14 (0.00 to 0.30)"
+    assert str(Difference(-0.001, -0.2, -0.0001)) == "+0.00 (-0.20 to 0.00)"
 
 
 def test_a_unigram_model_loses_the_entropy_of_the_tokens() -> None:
