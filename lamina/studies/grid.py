@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from lamina.errors import Problem, RecipeError
-from lamina.recipe.text import parse_way, written_way
+from lamina.recipe.ways import parse_way, written_way
 
 MOST_POINTS = 10_000
 
