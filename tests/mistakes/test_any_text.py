@@ -7,6 +7,8 @@ import datetime
 import os
 import re
 import time
+from contextlib import suppress
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -180,8 +182,7 @@ def at(value: Any, way: tuple[Any, ...]) -> Any:
 @st.composite
 def misplaced(draw: st.DrawFn) -> str:
     """A recipe some of whose values went out, became odd, or stand elsewhere: twice, in a list, under another key."""
-    content = draw(st.sampled_from([read for text in RECIPES if isinstance(read := readable(text), dict)]))
-    content = copy.deepcopy(content)
+    content = copy.deepcopy(draw(st.sampled_from(contents())))
     for _ in range(draw(st.integers(1, 4))):
         if not (there := ways(content)):
             break
@@ -206,12 +207,14 @@ def misplaced(draw: st.DrawFn) -> str:
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=style, allow_unicode=draw(st.booleans()))
 
 
-def readable(text: str) -> Any:
-    """The content of a text; None where it is no YAML."""
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        return None
+@cache
+def contents() -> list[dict[str, Any]]:
+    """What the recipes say, as far as they are YAML."""
+    found = []
+    for text in RECIPES:
+        with suppress(yaml.YAMLError, ValueError):
+            found.append(yaml.load(text, Loader=yaml.CSafeLoader))
+    return [content for content in found if isinstance(content, dict)]
 
 
 @MORE
