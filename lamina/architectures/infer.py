@@ -19,6 +19,7 @@ from lamina.architectures.quirks import (
     HEAD_NAMES,
     NEXT_TOKEN_KEYS,
     PACKED,
+    SHARED_BLOCKS,
     TEXT_CONFIGS,
     USUAL_HEAD_NAME,
 )
@@ -43,7 +44,8 @@ class Architecture:
     checkpoint holds it: a `tied` model uses its embedding there. `next_token` are tensors that predict further tokens
     from what the last layer gives, in layers numbered on from it or under names of their own. `packed` tensors among
     those before hold something of every layer, side by side on an axis (0: rows, -1: columns). A class that is not
-    `can_be_tied` needs a head of its own.
+    `can_be_tied` needs a head of its own. The layers `sharing` have one block in common, the tensors `shared`, which
+    stand in the first of them and are not among its own.
     """
 
     prefix: str
@@ -57,6 +59,8 @@ class Architecture:
     next_token: tuple[str, ...] = ()
     packed: tuple[tuple[str, int], ...] = ()
     can_be_tied: bool = True
+    shared: tuple[str, ...] = ()
+    sharing: tuple[int, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -92,6 +96,7 @@ def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Archi
             stacks[found[1]][int(found[2])].append(found[3])
     depth_key, depth, prefix = _stack(stacks, config)
     layers = tuple(tuple(stacks[prefix][index]) for index in range(depth))
+    layers, shared, sharing = _without_shared(layers, SHARED_BLOCKS.get(str(config.get("model_type"))))
     others = [name for name in names if not _is_layer(name, prefix, depth)]
     next_token = tuple(name for name in others if _in_stack(name, prefix) or _NEXT_TOKEN.search(name))
     ends = [name for name in others if name not in set(next_token)]
@@ -114,6 +119,8 @@ def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Archi
             (name, axis) for name in before for word, axis in PACKED.items() if name.endswith(f"{word}.weight")
         ),
         can_be_tied=head is None or _can_be_tied(config),
+        shared=shared,
+        sharing=sharing,
     )
 
 
@@ -174,6 +181,19 @@ def _stack(
         f"config.json announces {depth} layers ({'.'.join(key)}); the numbered stacks found are: {seen}. "
         "Lamina merges models with exactly one stack of that length."
     )
+
+
+def _without_shared(
+    layers: tuple[tuple[str, ...], ...], block: str | None
+) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...], tuple[int, ...]]:
+    """The layers without a block that one of them holds for all of its kind, the block's tensors, and those layers."""
+    holders = [layer for layer in layers if block is not None and any(each.startswith(f"{block}.") for each in layer)]
+    if len(holders) != 1:  # none, or each has a copy that goes with it
+        return layers, (), ()
+    shared = tuple(each for each in holders[0] if each.startswith(f"{block}."))
+    own = set(holders[0]) - set(shared)
+    sharing = tuple(index for index, layer in enumerate(layers) if set(layer) - set(shared) == own)
+    return tuple(tuple(each for each in layer if each not in shared) for layer in layers), shared, sharing
 
 
 def _depths(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
