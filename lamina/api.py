@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +19,7 @@ from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE, Layout, lay_out
 from lamina.checkpoints.staging import clear, occupants, restore, staging_of
 from lamina.checkpoints.writer import MADE_BY, CheckpointWriter, bytes_staged, check_output, damage, made_by
-from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
+from lamina.errors import CheckpointError, InputChanged, OutputError, Problem, RecipeError
 from lamina.execute.memory import memory_bound, peak_memory, predicted_memory, workers_that_fit
 from lamina.execute.provenance import own_files, record, what_is_read
 from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
@@ -27,11 +27,12 @@ from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
-from lamina.planners.merge import plan_merge, slices_of
+from lamina.planners.merge import plan_merge
 from lamina.planners.origins import explanation
+from lamina.planners.ranges import slices_of
 from lamina.planners.request import Findings
 from lamina.planners.side_files import TOKENIZER_FILES
-from lamina.planners.slices import Trace
+from lamina.planners.values import Trace
 from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
@@ -47,6 +48,7 @@ class Result:
 
     out: Path
     plan: Plan
+    recipe: Recipe
     layout: Layout
     seconds: float
     peak_memory: int
@@ -72,7 +74,7 @@ class Forecast:
     staged: int
     tensor_bytes: int
     already_there: bool
-    refusal: OutputError | None
+    refusal: OutputError | InputChanged | None
 
 
 class Options(TypedDict, total=False):
@@ -155,7 +157,8 @@ def merge(
         if already_there:
             _check_unchanged(out, inputs)
             clear(staging_of(out))
-            return Result(out, found, layout, time.monotonic() - started, peak_memory(), already_there=True)
+            took = time.monotonic() - started
+            return Result(out, found, planned.recipe, layout, took, peak_memory(), already_there=True)
         with CheckpointWriter(layout, out, plan=found.digest, inputs=planned.input_states, anew=force) as sink:
             resumed = sum(layout.places[name].nbytes for name in sink.done())
             resuming(resumed, sink.discarded)
@@ -165,8 +168,9 @@ def merge(
             non_finite = sorted(name for name, each in sink.finished.items() if not each.finite)
     finally:
         planned.close()
+    took = time.monotonic() - started
     return Result(
-        out, found, layout, time.monotonic() - started, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
+        out, found, planned.recipe, layout, took, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
     )
 
 
@@ -189,14 +193,16 @@ def forecast(
     layout = lay_out(planned.plan.specs, shard_size)
     needed = _disk_needed(planned.plan, layout)
     folder = Path() if out is None else Path(out)
-    refusal, already_there, staged = None, False, 0
+    refusal: OutputError | InputChanged | None = None
+    already_there, staged = False, 0
     if out is not None:
         try:
             check_output(folder, needed, planned.precious, beside=planned.to_fetch)
             already_there = not force and _is_there(folder, planned.plan)
-            if not already_there:
-                staged = bytes_staged(folder, layout, planned.plan.digest, planned.input_states())
-        except OutputError as error:
+            if not already_there and not planned.plan.bytes_to_fetch:  # a run that was stopped had fetched everything
+                states = planned.input_states()
+                staged = bytes_staged(folder, layout, plan=planned.plan.digest, inputs=states, anew=force)
+        except (OutputError, InputChanged) as error:
             refusal = error
     return Forecast(
         planned.plan,
@@ -286,6 +292,51 @@ def tensors(
     return Tensors(planned.plan, planned.checkpoints, workers=workers, memory=bound)
 
 
+@dataclass(frozen=True)
+class Variation:
+    """A recipe with some values changed: what was changed, as `set_values` has it, and the tensors of it."""
+
+    set_values: tuple[str, ...]
+    recipe: Recipe
+    tensors: Tensors
+
+
+@contextmanager
+def variations(
+    recipe: RecipeLike,
+    changes: Iterable[Sequence[str]],
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    **options: Unpack[Options],
+) -> Iterator[tuple[Variation, ...]]:
+    """The tensors of a recipe under each of several changes, all planned before any is computed.
+
+    The models are opened once for all of them, and closed at the end of the `with`. Raises RecipeError with the faults
+    of all variations together.
+    """
+    opened: dict[ModelRef, PlainModel] = {}
+    given = tuple(options.get("set_values", ()))
+    found: list[Variation] = []
+    problems: list[Problem] = []
+    try:
+        for change in map(tuple, changes):
+            try:
+                planned = _planned(recipe, {**options, "set_values": given + change}, opened=opened)
+                sources = {each.name: planned.checkpoints[each.name] for each in planned.plan.inputs}
+                bound = memory_bound(planned.plan, memory)
+                merged = Tensors(planned.plan, sources, workers=workers, memory=bound)
+                found.append(Variation(change, planned.recipe, merged))
+            except RecipeError as error:
+                problems += error.problems
+        if problems:
+            raise RecipeError(problems)
+        yield tuple(found)
+    finally:
+        for model in opened.values():
+            model.checkpoint.close()
+
+
 def load_model(
     recipe: RecipeLike,
     *,
@@ -371,13 +422,16 @@ class _Planned:
             checkpoint.close()
 
 
-def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
-    """Read a recipe, open its models, plan it."""
-    hub = HubOptions(
-        _path(options.get("cache_dir")), options.get("token"), options.get("offline", False), options.get("revision")
-    )
+def _planned(
+    source: RecipeLike,
+    options: Options,
+    trace: Trace | None = None,
+    opened: dict[ModelRef, PlainModel] | None = None,
+) -> _Planned:
+    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others."""
+    hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
-    opened: dict[ModelRef, PlainModel] = {}
+    opened = {} if opened is None else opened
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
@@ -426,8 +480,15 @@ def _carried_recipe(ref: ModelRef, hub: HubOptions, border: Border, set_values: 
     raise RecipeError([Problem("no-recipe", f"{ref} is a model without a recipe ({' or '.join(CARRIED_RECIPES)}).")])
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def hub_options(options: Options) -> HubOptions:
+    """What of the options is about the Hub."""
+    cache_dir = options.get("cache_dir")
+    return HubOptions(
+        None if cache_dir is None else Path(cache_dir),
+        options.get("token"),
+        options.get("offline", False),
+        options.get("revision"),
+    )
 
 
 def _disk_needed(found: Plan, layout: Layout) -> int:

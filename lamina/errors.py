@@ -6,11 +6,15 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── LedgerError                 the ledger cannot be opened, or lacks what was asked for       (2)
+    ├── TaskError                   a task of an evaluation cannot be asked                        (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
+    ├── PushFailed                  a model could not be sent to the Hub                           (1)
     ├── InputChanged                an input changed or vanished while it was read                 (1)
     ├── UnmergeableTensor           integers that differ between models, directions that cancel    (1)
     ├── NonFiniteResult             NaN or infinity appeared that no input explains                (1)
     ├── OwnMethodFailed             somebody's own merge method raised, or broke a rule            (1)
+    ├── TaskFailed                  a task raised while a model was asked it                       (1)
     ├── LawBroken                   a merge method does not keep a law                             (1)
     └── WriteFailed                 the disk refused: full, or an I/O error                        (1)
 
@@ -159,10 +163,30 @@ class MissingExtra(LaminaError):
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
 
 
+class LedgerError(LaminaError):
+    """The ledger's file cannot be used, or has not what was asked of it. Work that is only noted there goes on."""
+
+    code = "ledger"
+    exit_code = 2
+
+
+class TaskError(LaminaError):
+    """A task of an evaluation cannot be asked: there is none of that name, or its file or data are at fault."""
+
+    code = "task"
+    exit_code = 2
+
+
 class FetchFailed(LaminaError):
     """A model's weights could not be fetched from the Hub. What has arrived is kept."""
 
     code = "fetch"
+
+
+class PushFailed(LaminaError):
+    """A model could not be sent to the Hub. What has arrived there is kept."""
+
+    code = "push"
 
 
 class InputChanged(LaminaError):
@@ -187,6 +211,12 @@ class OwnMethodFailed(LaminaError):
     """Somebody's own merge method raised an error, or returned what is no result. The letter has its file and line."""
 
     code = "own-method"
+
+
+class TaskFailed(LaminaError):
+    """A task raised an error while a model was asked it, or gave what is no score."""
+
+    code = "task-failed"
 
 
 class LawBroken(LaminaError):

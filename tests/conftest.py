@@ -1,9 +1,12 @@
-"""How property tests run: the same examples every time, unless HYPOTHESIS_EXAMPLES asks for new and more ones."""
+"""For all tests: no row goes into the user's own ledger; property tests run the same examples every time, unless
+HYPOTHESIS_EXAMPLES asks for new and more ones."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -15,3 +18,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("core")
+
+
+@pytest.fixture(autouse=True)
+def ledger_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger of this test's own, which its processes write too."""
+    file = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    monkeypatch.setenv("LAMINA_LEDGER", str(file))
+    return file

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lamina.cli.demo import examples_folder
 from lamina.cli.main import cli
 from lamina.errors import OutputError
+from lamina.evaluate.skills import examples_folder
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,6 @@ def test_it_may_be_run_again(shown: tuple[str, Path]) -> None:
 
 def test_without_the_bundled_models_it_says_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lamina.cli.demo.__file__", str(tmp_path / "a" / "b" / "demo.py"))
+    monkeypatch.setattr("lamina.evaluate.skills.__file__", str(tmp_path / "a" / "b" / "skills.py"))
     with pytest.raises(OutputError, match="clone"):
         examples_folder()

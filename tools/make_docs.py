@@ -26,9 +26,13 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
 from lamina.cli.methods import explained
 from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
+from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
+from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
+from lamina.ledger.runs import RUN_FIELDS
 from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.training import TRAINING_FIELDS
@@ -66,7 +70,11 @@ def methods_page() -> str:
 
 def commands_page() -> str:
     parts = ["# Commands\n", "What `lamina VERB --help` prints, and what it leaves out.\n", f"```\n{_help([])}```\n"]
-    parts += [f"## lamina {verb}\n\n```\n{_help([verb])}```\n" for verb in cli.list_commands(click.Context(cli))]
+    for verb in cli.list_commands(click.Context(cli)):
+        parts.append(f"## lamina {verb}\n\n```\n{_help([verb])}```\n")
+        command = cli.get_command(click.Context(cli), verb)
+        if isinstance(command, click.Group):
+            parts += [f"### lamina {verb} {each}\n\n```\n{_help([verb, each])}```\n" for each in command.commands]
     parts += [
         f"## Exit codes\n\n{_table(('code', 'meaning'), EXIT_CODES.items())}",
         f"## Files written\n\n{FILES_INTRO}\n\n{_table(('file', 'what it is'), FILES_WRITTEN.items())}",
@@ -105,7 +113,8 @@ These digests tell of accidents, not of malice: xxh3 is no cryptographic hash.
 
 `lamina reproduce OUT --digests-only` reads the folder once and compares. `lamina reproduce OUT` also makes the merge
 again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside
-it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3.
+it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3. A
+merge by a method of one's own carries the method's file; read it, and `--allow-own-code` runs it.
 
 ## The model card
 
@@ -173,6 +182,11 @@ JSON_FIELDS = {
     "lamina reproduce --json": REPRODUCTION_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
+    "lamina sweep --json": SWEEP_FIELDS,
+    "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
+    "lamina runs show --json": RUN_FIELDS,
+    "lamina runs diff --json": RUNS_DIFF_FIELDS,
+    "lamina push --json": PUSH_FIELDS,
 }
 
 SURROUNDINGS = """\

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -14,55 +13,24 @@ from lamina.check.descent import (
     RELATED,
     SAME,
     SAMPLED_ROWS,
+    Descent,
     Kin,
     cosine,
-    origins,
     read_run,
     row_numbers,
     rows_of,
 )
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.likeness import Tensors
+from lamina.check.naming import short_name
+from lamina.check.parts import LEAST_RATIO, MOST_RATIO, dead_rows, unlike_norms
+from lamina.check.weights import Figures
 from lamina.models.plain import PlainModel
 from lamina.wording import counted, listed, span, spans
 
 PERMUTED = 0.9  # rows with a cosine above this are the same row
-LEAST_RATIO, MOST_RATIO = 0.5, 2.0  # a blend of two layers at right angles has a ratio of 0.7
 END_ROWS = 64  # of embedding and head
 SHORT_RUN = 2  # so many layers out of place between two that are in place are a slip; more are a stack
-
-
-@dataclass(frozen=True)
-class Descent:
-    """A model and its parents, layer by layer: the parents' layers that each is related to, the nearest first.
-
-    `idle` layers add nothing: their outputs are zero, as LLaMA-Pro lays them.
-    """
-
-    model: PlainModel
-    parents: tuple[PlainModel, ...]
-    origins: tuple[tuple[Kin, ...], ...]
-    idle: frozenset[int] = frozenset()
-
-    @property
-    def path(self) -> list[tuple[int, Kin]]:
-        """The layers that add something and have an origin, with it."""
-        return [(layer, kin[0]) for layer, kin in enumerate(self.origins) if kin and layer not in self.idle]
-
-    @property
-    def seams(self) -> list[tuple[int, Kin]]:
-        """Layers that follow on another layer than the one they follow on in their parent; with their origin."""
-        return [(layer, kin) for (_, before), (layer, kin) in pairwise(self.path) if kin.layer != before.layer + 1]
-
-    @property
-    def blends(self) -> list[int]:
-        """Layers that are related to several depths at once."""
-        return [layer for layer, kin in enumerate(self.origins) if len({each.layer for each in kin}) > 1]
-
-
-def descent_of(model: PlainModel, parents: Sequence[PlainModel], idle: Iterable[int]) -> Descent:
-    """Find every layer's origin among the parents, from a few rows of each matrix."""
-    return Descent(model, tuple(parents), tuple(map(tuple, origins(model, parents))), frozenset(idle))
 
 
 def check_order(descent: Descent) -> Section:
@@ -80,10 +48,13 @@ def check_order(descent: Descent) -> Section:
     return Section("seams", "every layer follows on the one that it follows on in its parent", tuple(findings))
 
 
-def check_against_parents(descent: Descent) -> Section:
-    """Without a recipe: each layer's origin among the parents, and whether it stands in order and whole."""
+def check_against_parents(descent: Descent, found: Mapping[str, Figures]) -> Section:
+    """Without a recipe: each layer's origin among the parents, and whether it stands in order and whole.
+
+    `found` are the figures of the model's own tensors.
+    """
     findings = [*_strangers(descent), *_out_of_place(descent), *_unlike_matrices(descent), *_sizes(descent)]
-    findings += _ends(descent)
+    findings += [*_ends(descent), *unlike_norms(descent), *dead_rows(descent, found)]
     return Section("identity", _told_origins(descent), tuple(findings))
 
 
@@ -277,8 +248,3 @@ def _told_origins(descent: Descent) -> str:
 
 def _names(descent: Descent) -> str:
     return listed([short_name(parent.name) for parent in descent.parents])
-
-
-def short_name(name: str) -> str:
-    """A model's own name, without the folders before it."""
-    return name.rstrip("/").rpartition("/")[2] or name

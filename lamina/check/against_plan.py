@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from lamina.check.against_parents import Descent, short_name
+from lamina.check.descent import Descent
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.likeness import Progress, Tensors
+from lamina.check.naming import short_name
 from lamina.check.parallel import each
 from lamina.execute.run import Source
 from lamina.expressions.compute import Worker, Workspace, compute, measure

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lamina.check.against_parents import Descent, short_name
 from lamina.check.asked import ROW, prompts, token_rows
+from lamina.check.descent import Descent
 from lamina.check.findings import Finding, Level, Section
+from lamina.check.naming import short_name
 from lamina.check.running import Answer, Observation, RunningModel, Tokens
 from lamina.errors import CheckpointError, MissingExtra
 from lamina.models.plain import PlainModel
-from lamina.wording import in_bytes, listed, spans
+from lamina.planners.small_files import small_files
+from lamina.tokenizers.vocabulary import VOCABULARY_FILES, Vocabulary
+from lamina.wording import counted, in_bytes, listed, spans
 
 WATCHED = 8  # positions of each row at which layers are watched; the first tokens are unlike all others
 FIRST_WATCHED = 16
 LOST = 0.1  # nats a token: more is a loss that wants an explanation
-SHIFTED = 0.95  # a layer that receives less of what it was trained on is named
+OF_SOME_MODELS = ("code", "chat")  # texts that a sound model may know nothing of
 ANSWER_TOKENS = 48
 LONGEST_PERIOD = 12  # tokens that come again and again
 LOOP = 24  # tokens at the end of an answer that are nothing but repeats
@@ -47,7 +50,8 @@ class Difference:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} ({self.low:.2f} to {self.high:.2f})"
+        mean, low, high = (round(each, 2) + 0.0 for each in (self.mean, self.low, self.high))  # 0.00, never -0.00
+        return f"{mean:+.2f} ({low:.2f} to {high:.2f})"
 
 
 def check_behaviour(
@@ -58,39 +62,48 @@ def check_behaviour(
     device: str = "cpu",
     texts: Mapping[str, str] | None = None,
     quick: bool = False,
+    hint: str = "",
     progress: Callable[[str], None] = lambda _what: None,
 ) -> list[Section]:
     """Run the model and its parents, one after the other, on the same tokens. Needs the extra `hf`.
 
-    Sections: loads, language, layers, answers, cache. A parent with another tokenizer is left out of what needs
-    the same tokens. `quick`: a quarter of the tokens, and no answers.
+    Sections: loads, language, seams, answers, cache. A parent in whose tokenizer the tokens mean something else is
+    left out of what needs the same tokens. `quick`: a quarter of the tokens, and no answers. `hint` goes with a loss
+    that nothing explains.
     """
+    progress(f"loading {short_name(model.name)}")
     try:
         running = _loaded(model, memory, device)
     except MissingExtra as error:
         return [Section("behaviour", not_run=str(error))]
     except CheckpointError as error:
         return [Section("loads", findings=(Finding(Level.BROKEN, "not-loaded", str(error)),))]
-    progress(short_name(model.name))
-    rows = token_rows(running, texts, quick=quick)
     sections = [_loads(running)]
+    if running.tokenizer is None:
+        return [*sections, Section("language", not_run="the folder has no tokenizer")]
+    rows = token_rows(running, texts, quick=quick)
     if not rows:
         return [*sections, Section("language", not_run="the texts have too few tokens for this tokenizer")]
-    own = _behaviour(model, running, rows, quick)
-    vocabulary = running.tokenizer.get_vocab()
+    own = _behaviour(model, running, rows, quick, progress)
+    tokens = _tokens(running, rows)
     del running
     parents = []
     for parent in descent.parents:
-        progress(short_name(parent.name))
+        progress(f"loading {short_name(parent.name)}")
         try:
             other = _loaded(parent, memory, device)
         except CheckpointError as error:
             sections.append(Section("parent", not_run=str(error)))
             continue
-        if other.tokenizer.get_vocab() == vocabulary:
-            parents.append(_behaviour(parent, other, rows, quick))
+        if other.tokenizer is None:
+            sections.append(Section("parent", not_run=f"{short_name(parent.name)} has no tokenizer"))
+        elif _tokens(other, rows) == tokens:
+            parents.append(_behaviour(parent, other, rows, quick, progress))
+        else:
+            told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
+            sections.append(Section("parent", not_run=told))
     lost = _lost(own, parents)
-    sections.append(_language(own, parents, rows, descent, lost))
+    sections.append(_language(own, parents, rows, descent, lost, hint))
     if parents:
         sections.append(_received(own, parents, descent, lost))
     return [*sections, _answers(own, parents), _cache(own)]
@@ -99,18 +112,39 @@ def check_behaviour(
 def _loaded(model: PlainModel, memory: int | None, device: str) -> RunningModel:
     elements = sum(spec.count for spec in model.checkpoint.specs.values())
     folder = model.checkpoint.folder
-    return RunningModel(folder, model.architecture.depth, elements, memory=memory, device=device)
+    has_tokenizer = Vocabulary(small_files(model, VOCABULARY_FILES)).is_there
+    return RunningModel(
+        folder, model.architecture.depth, elements, has_tokenizer=has_tokenizer, memory=memory, device=device
+    )
 
 
-def _behaviour(model: PlainModel, running: RunningModel, rows: Mapping[str, Tokens], quick: bool) -> Behaviour:
+def _tokens(running: RunningModel, rows: Mapping[str, Tokens]) -> dict[str, int]:
+    """The tokens that the rows are made of; what else a tokenizer knows does not matter to them."""
+    used = set(np.unique(np.concatenate([each.ravel() for each in rows.values()])).tolist())
+    return {token: number for token, number in running.tokenizer.get_vocab().items() if number in used}
+
+
+def _behaviour(
+    model: PlainModel,
+    running: RunningModel,
+    rows: Mapping[str, Tokens],
+    quick: bool,
+    progress: Callable[[str], None],
+) -> Behaviour:
     length = next(iter(rows.values())).shape[1]
     first = min(FIRST_WATCHED, length // 2)
     watched = [first + (length - first) * index // WATCHED for index in range(min(WATCHED, length - first))]
-    observed = {name: running.observe(tokens, watched) for name, tokens in rows.items()}
+    observed = {}
+    for name, tokens in rows.items():
+        progress(f"{short_name(model.name)}: {name}, {counted(tokens.size, 'token')}")
+        observed[name] = running.observe(tokens, watched)
     if running.is_streamed:
         size = sum(spec.nbytes for spec in model.checkpoint.specs.values())
         return Behaviour(model.name, observed, (), None, f"needs {in_bytes(size)} of memory")
-    answers = () if quick else tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
+    answers: tuple[Answer, ...] = ()
+    if not quick:
+        progress(f"{short_name(model.name)}: {counted(len(prompts()), 'answer')}")
+        answers = tuple(running.answer(prompt, ANSWER_TOKENS) for prompt in prompts())
     longer = min(running.longest, max(ROW // 2, running.window + 4 * CACHE_TAIL))
     tokens = np.concatenate([each.ravel() for each in rows.values()])[:longer]
     cached = running.cached_difference(tokens, CACHE_TAIL)
@@ -153,16 +187,20 @@ def _language(
     rows: Mapping[str, Tokens],
     descent: Descent,
     lost: Difference | None,
+    hint: str,
 ) -> Section:
     findings = [*_no_better_than_counting(own, parents, rows)]
     told = "; ".join(_told_loss(own, parent) for parent in parents) or ", ".join(
         f"{_mean(seen):.2f} nats a token on {name}" for name, seen in own.observed.items()
     )
     if lost is not None and not lost.mean <= LOST:
-        explained = descent.seams or descent.blends
-        why = "as its seams and blends explain" if explained else "and no seam or blend of unlike depths explains it"
+        explained = " and ".join(
+            what for what, there in (("seams", descent.seams), ("blends", descent.blends)) if there
+        )
+        why = f"as its {explained} explain." if explained else "no seam or blend of unlike depths explains it."
+        why += "" if explained else hint
         level = Level.NEEDS_TRAINING if explained else Level.SUSPICIOUS
-        findings.append(Finding(level, "lost", f"{told}: {why}."))
+        findings.append(Finding(level, "lost", f"{told}: {why}"))
     return Section("language", told, tuple(findings))
 
 
@@ -185,7 +223,7 @@ def _no_better_than_counting(
         if _mean(seen) < counted_alone:
             continue
         better = [parent for parent in parents if _mean(parent.observed[name]) < counted_alone]
-        if better or (not parents and name == "prose"):
+        if better or (not parents and name not in OF_SOME_MODELS):
             message = f"{_mean(seen):.2f} nats a token on {name}; how often each token occurs alone gives"
             message += f" {counted_alone:.2f}."
             yield Finding(Level.BROKEN, "no-language", message)

@@ -9,28 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from lamina.check.against_parents import Descent, check_against_parents, check_config, check_order, descent_of
+from lamina.api import Options
+from lamina.check.against_parents import check_against_parents, check_config, check_order
 from lamina.check.against_plan import check_against_plan
 from lamina.check.behaviour import check_behaviour
-from lamina.check.findings import Finding, Level, Report, Section
+from lamina.check.chat import check_chat
+from lamina.check.descent import Descent, descent_of
+from lamina.check.findings import Report, Section
 from lamina.check.likeness import Progress
-from lamina.check.models import kept, opened
+from lamina.check.models import opened
+from lamina.check.planned import Planned, check_request, planned, record_of
 from lamina.check.structure import check_structure
 from lamina.check.weights import check_weights, figures, idle_layers
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError, RecipeError
+from lamina.errors import CheckpointError
 from lamina.execute.memory import peak_memory
-from lamina.model_ref import ModelRef
-from lamina.models.plain import PlainModel, files_of, open_model
-from lamina.planners.merge import plan_merge
-from lamina.plans.plan import Plan
-from lamina.recipe.load import CARRIED_RECIPES, Recipe, RecipeLike, load_recipe
+from lamina.models.plain import PlainModel
+from lamina.recipe.load import RecipeLike
 
-# Notices of a plan about what nobody asked for: something has no effect, or parents disagree.
-UNASKED = ("no-effect", "unmatched-filter", "unknown-parameter", "weight-sum", "unlike-configs")
+NOTHING_KNOWN = "neither a recipe nor parents are known: name them with --parents MODEL"
 
 
 def check(
@@ -38,6 +37,7 @@ def check(
     parents: Sequence[str | Path] = (),
     *,
     recipe: RecipeLike | None = None,
+    options: Options | None = None,
     hub: HubOptions | None = None,
     behaviour: bool = True,
     quick: bool = False,
@@ -47,38 +47,40 @@ def check(
     workers: int | None = None,
     on_start: Callable[[int], None] = lambda _total: None,
     progress: Progress = lambda _name, _nbytes: None,
-    running: Callable[[str], None] = lambda _model: None,
+    running: Callable[[str], None] = lambda _step: None,
 ) -> Report:
     """Check a folder, or a model of the Hub, against its parents and the recipe that made it.
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
-    the names that it gives, or among `parents` by the last part of their name. Reads the model once, and of the
-    parents what was copied.
+    the names that it gives, or among `parents` by the last part of their name. It is planned with `options`, by
+    default with those that the folder's record has. Reads the model once, and of the parents what was copied.
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
     `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer;
-    `quick` takes a quarter of the tokens and asks for no answers. `running`
-    is called with the name of each.
+    `quick` takes a quarter of the tokens and asks for no answers. `running` is called with each step of that, in words.
 
     Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
     is at fault.
     """
-    started, options = time.monotonic(), hub or HubOptions()
+    started, hub = time.monotonic(), hub or HubOptions()
     with ExitStack() as stack:
-        own = stack.enter_context(opened(model, options))
-        known = {str(parent): stack.enter_context(opened(parent, options)) for parent in parents}
+        own = stack.enter_context(opened(model, hub))
+        known = {str(parent): stack.enter_context(opened(parent, hub)) for parent in parents}
         sections = [check_structure(own)]
         if _has_layers(own):
-            found, descent = _by_weights(own, known, recipe, options, stack, workers, on_start, progress)
+            asked = planned(own, known, recipe, options, hub, stack)
+            found, descent = _by_weights(own, known, asked, workers, on_start, progress)
             sections += found
             ran: list[Section] = []
             if behaviour:
+                hint = asked.hint if isinstance(asked, Planned) else ""
                 ran = check_behaviour(
-                    own, descent, memory=memory, device=device, texts=texts, quick=quick, progress=running
+                    own, descent, memory=memory, device=device, texts=texts, quick=quick, hint=hint, progress=running
                 )
             if not any(section.name == "seams" for section in ran) and descent.parents:
                 ran.append(check_order(descent))
             sections += ran
+            sections = [asked.placed(each) for each in sections] if isinstance(asked, Planned) else sections
         names = tuple(known)
     return Report(str(model), names, tuple(sections), time.monotonic() - started, peak_memory())
 
@@ -86,89 +88,35 @@ def check(
 def _by_weights(
     own: PlainModel,
     parents: dict[str, PlainModel],
-    recipe: RecipeLike | None,
-    hub: HubOptions,
-    stack: ExitStack,
+    asked: Planned | str,
     workers: int | None,
     on_start: Callable[[int], None],
     progress: Progress,
 ) -> tuple[list[Section], Descent]:
     """The sections that read weights, in the order in which they are shown, and where each layer comes from."""
-    planned = _planned(own, parents, recipe, hub, stack)
-    parents |= planned.models if isinstance(planned, _Planned) else {}
+    if isinstance(asked, Planned):
+        there = {each.checkpoint.folder.resolve() for each in parents.values()}  # by whatever name
+        parents |= {name: each for name, each in asked.models.items() if each.checkpoint.folder.resolve() not in there}
     size = sum(spec.nbytes for spec in own.checkpoint.specs.values())
-    on_start(size * (2 if isinstance(planned, _Planned) else 1))
+    on_start(size * (2 if isinstance(asked, Planned) else 1))
     found = figures(own.checkpoint, list(own.checkpoint.specs), workers=workers, progress=progress)
     descent = descent_of(own, list(parents.values()), idle_layers(own, found))
     sections = []
-    if isinstance(planned, _Planned):
-        sources = {name: each.checkpoint for name, each in planned.models.items()}
-        sections.append(check_against_plan(own, planned.plan, sources, descent, workers=workers, progress=progress))
-        sections.append(_request(planned.plan))
+    if isinstance(asked, Planned):
+        sources = {name: each.checkpoint for name, each in asked.models.items()}
+        sections.append(check_against_plan(own, asked.plan, sources, descent, workers=workers, progress=progress))
+        sections.append(check_request(asked.plan))
     elif parents:
-        sections.append(check_against_parents(descent))
+        sections.append(check_against_parents(descent, found))
+        sections += [Section("recipe", not_run=asked)] if asked else []
     else:
-        sections.append(Section("identity", not_run=planned))
+        sections.append(Section("identity", not_run=asked or NOTHING_KNOWN))
     if parents:
         sections.append(check_config(own, list(parents.values())))
-    return [*sections, check_weights(own, found)], descent
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """The plan of the recipe that made a folder, and the models that it reads, by the names it gives them."""
-
-    plan: Plan
-    models: Mapping[str, PlainModel]
-
-
-def _planned(
-    own: PlainModel, parents: Mapping[str, PlainModel], given: RecipeLike | None, hub: HubOptions, stack: ExitStack
-) -> _Planned | str:
-    """The plan that made the folder; a sentence where there is none to be had."""
-    recipe = _recipe(own) if given is None else load_recipe(given)
-    if recipe is None:
-        return "neither a recipe nor parents are known: name them with --parents MODEL"
-    read: dict[str, PlainModel] = {}
-
-    def open_parent(ref: ModelRef) -> PlainModel:
-        if str(ref) not in read:
-            folder = _named_alike(ref, parents) or files_of(ref, recipe.folder, hub)
-            read[str(ref)] = stack.enter_context(kept(open_model(str(ref), folder)))
-        return read[str(ref)]
-
-    try:
-        plan = plan_merge(recipe, open_parent)
-    except RecipeError as error:
-        if given is not None:
-            raise
-        unknown = [problem.message for problem in error.problems]
-        return f"the recipe in the folder cannot be planned here ({unknown[0]}) name its models with --parents MODEL"
-    for name, each in read.items():
-        each.checkpoint.fetch(plan.reads_of(name))
-    return _Planned(plan, read)
-
-
-def _recipe(own: PlainModel) -> Recipe | None:
-    """The recipe that a folder carries."""
-    folder = own.checkpoint.folder
-    return load_recipe(folder) if any((folder / name).is_file() for name in CARRIED_RECIPES) else None
-
-
-def _named_alike(ref: ModelRef, parents: Mapping[str, PlainModel]) -> Path | None:
-    """The folder of the parent whose name ends as the recipe's does."""
-    last = ref.path.rstrip("/").rpartition("/")[2]
-    return next((each.checkpoint.folder for name, each in parents.items() if name.rstrip("/").endswith(last)), None)
-
-
-def _request(plan: Plan) -> Section:
-    """What the recipe asks for without effect, and where its models disagree."""
-    findings = tuple(
-        Finding(Level.SUSPICIOUS, notice.code, notice.message, place=notice.place)
-        for notice in plan.notices
-        if notice.code in UNASKED
-    )
-    return Section("recipe", "everything in it has an effect, and its models agree", findings)
+    chat = check_chat(own, list(parents.values()))
+    sections += [chat] if chat is not None else []
+    record = record_of(own)
+    return [*sections, check_weights(own, found, {} if record is None else record.tensors)], descent
 
 
 def _has_layers(own: PlainModel) -> bool:

@@ -6,9 +6,10 @@ in a fine-tune or a merge are not. So a layer's origin shows in a few rows of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,39 @@ class Kin:
     @cached_property
     def cosine(self) -> float:
         return sum(self.cosines.values()) / len(self.cosines) if self.cosines else 0.0
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A model and its parents, layer by layer: the parents' layers that each is related to, the nearest first.
+
+    `idle` layers add nothing: their outputs are zero, as LLaMA-Pro lays them.
+    """
+
+    model: PlainModel
+    parents: tuple[PlainModel, ...]
+    origins: tuple[tuple[Kin, ...], ...]
+    idle: frozenset[int] = frozenset()
+
+    @property
+    def path(self) -> list[tuple[int, Kin]]:
+        """The layers that add something and have an origin, with it."""
+        return [(layer, kin[0]) for layer, kin in enumerate(self.origins) if kin and layer not in self.idle]
+
+    @property
+    def seams(self) -> list[tuple[int, Kin]]:
+        """Layers that follow on another layer than the one they follow on in their parent; with their origin."""
+        return [(layer, kin) for (_, before), (layer, kin) in pairwise(self.path) if kin.layer != before.layer + 1]
+
+    @property
+    def blends(self) -> list[int]:
+        """Layers that are related to several depths at once."""
+        return [layer for layer, kin in enumerate(self.origins) if len({each.layer for each in kin}) > 1]
+
+
+def descent_of(model: PlainModel, parents: Sequence[PlainModel], idle: Iterable[int]) -> Descent:
+    """Find every layer's origin among the parents, from a few rows of each matrix."""
+    return Descent(model, tuple(parents), tuple(map(tuple, origins(model, parents))), frozenset(idle))
 
 
 def origins(model: PlainModel, parents: Sequence[PlainModel]) -> list[list[Kin]]:

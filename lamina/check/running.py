@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lamina.errors import CheckpointError
 from lamina.execute.live_model import frameworks
 
 LOGITS_BYTES = 256_000_000  # of one forward pass, in fp32
+RUNTIME_BYTES = 700_000_000  # of a process beside the weights: torch, transformers, what is computed; 590 MB measured
 FULL_PRECISION_BYTES = 1_500_000_000  # a model that is smaller than this in fp32 computes in fp32
 
 Tokens = NDArray[np.int64]
@@ -58,26 +60,34 @@ class RunningModel:
     """A loaded model with its tokenizer."""
 
     def __init__(
-        self, folder: Path, depth: int, elements: int, *, memory: int | None = None, device: str = "cpu"
+        self,
+        folder: Path,
+        depth: int,
+        elements: int,
+        *,
+        has_tokenizer: bool = True,
+        memory: int | None = None,
+        device: str = "cpu",
     ) -> None:
         """Load a folder. Raises MissingExtra without the extra `hf`, CheckpointError where transformers refuses.
 
-        Computes in fp32 where the model is small, else as it is stored. A model larger than `memory` bytes is
-        kept on the disk and brought in layer by layer.
+        Computes in fp32 where the model is small, else as it is stored. Where the process would grow beyond `memory`
+        bytes, what does not fit is kept on the disk and brought in layer by layer.
         """
         self._torch, transformers = frameworks()
         self._device = device
         small = elements * 4 <= FULL_PRECISION_BYTES
         size = elements * (4 if small else 2)
         options: dict[str, Any] = {"dtype": self._torch.float32 if small else "auto"}
-        self.is_streamed = memory is not None and size > memory
-        if self.is_streamed:
+        self.is_streamed = memory is not None and size + min(RUNTIME_BYTES, memory // 2) > memory
+        if memory is not None and self.is_streamed:
+            of_weights = memory - min(RUNTIME_BYTES, memory // 2)
             # What cannot be read in place is laid here, never into the model's own folder; it goes with this object.
             self._laid_out = tempfile.TemporaryDirectory(prefix="lamina-check-")
-            options |= {"device_map": "auto", "max_memory": {"cpu": memory}, "offload_folder": self._laid_out.name}
+            options |= {"device_map": "auto", "max_memory": {"cpu": of_weights}, "offload_folder": self._laid_out.name}
         try:
-            with _silent(transformers):
-                self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            with silent(transformers):
+                self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
                 self.model, info = transformers.AutoModelForCausalLM.from_pretrained(
                     folder, output_loading_info=True, **options
                 )
@@ -185,16 +195,18 @@ def _layers(model: Any, depth: int) -> list[Any]:
 
 
 @contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
-    """Without its bars and warnings: what matters of them is a finding here."""
-    logging = transformers.utils.logging
-    level = logging.get_verbosity()
+def silent(transformers: Any) -> Iterator[None]:
+    """Without its bars and warnings, and those of what streams: what matters of them is a finding here."""
+    logging, streaming = transformers.utils.logging, getLogger("accelerate")
+    level, level_of_streaming = logging.get_verbosity(), streaming.level
     logging.set_verbosity_error()
+    streaming.setLevel("ERROR")
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        streaming.setLevel(level_of_streaming)
         logging.enable_progress_bar()
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from lamina.architectures.infer import text_config
 from lamina.architectures.roles import Role, role_of
+from lamina.check.chat import eos_ids
 from lamina.check.findings import Finding, Level, Section
-from lamina.checkpoints.checkpoint import parse_json
 from lamina.errors import CheckpointError
 from lamina.models.plain import PlainModel
 from lamina.planners.small_files import small_files
 from lamina.tokenizers.vocabulary import VOCABULARY_FILES, Vocabulary
 from lamina.wording import counted, listed
-
-GENERATION_CONFIG = "generation_config.json"
 
 
 def check_structure(model: PlainModel) -> Section:
@@ -120,6 +117,7 @@ def _tokenizer(model: PlainModel) -> Iterator[Finding]:
     vocabulary = Vocabulary(small_files(model, VOCABULARY_FILES))
     try:
         tokens: Mapping[int, str] | None = vocabulary.tokens if vocabulary.is_there else {}
+        ends = eos_ids(model)
     except ValueError as error:
         yield Finding(Level.BROKEN, "tokenizer", f"{error}.", key="tokenizer")
         return
@@ -127,7 +125,6 @@ def _tokenizer(model: PlainModel) -> Iterator[Finding]:
         beyond = sum(number >= rows for number in tokens)
         message = f"the tokenizer has ids up to {max(tokens)} and the embedding {rows} rows: {beyond} ids have none."
         yield Finding(Level.BROKEN, "tokenizer", message, None, model.architecture.embedding)
-    ends = _eos(model)
     if not ends:
         message = "neither generation_config.json nor config.json says which token ends a text: it will not stop."
         yield Finding(Level.SUSPICIOUS, "eos", message, key="eos_token_id")
@@ -135,13 +132,3 @@ def _tokenizer(model: PlainModel) -> Iterator[Finding]:
         if number >= rows or (tokens and number not in tokens):
             message = f"eos_token_id {number} is no token of the tokenizer."
             yield Finding(Level.SUSPICIOUS, "eos", message, key="eos_token_id")
-
-
-def _eos(model: PlainModel) -> list[int]:
-    """The ids at which generation stops: those of generation_config.json, else of config.json."""
-    files = small_files(model, [GENERATION_CONFIG])
-    configs: list[Mapping[str, Any]] = [model.config, text_config(model.config)]
-    if GENERATION_CONFIG in files:
-        configs.insert(0, parse_json(files[GENERATION_CONFIG], GENERATION_CONFIG))
-    written: Any = next((config["eos_token_id"] for config in configs if config.get("eos_token_id") is not None), [])
-    return [number for number in (written if isinstance(written, list) else [written]) if type(number) is int]

@@ -22,6 +22,7 @@ from lamina.checkpoints.formats import PICKLES, open_tensors
 from lamina.checkpoints.journal import FileState
 from lamina.checkpoints.layout import INDEX_NAME
 from lamina.errors import CheckpointError, InputChanged
+from lamina.json_mapping import json_mapping
 from lamina.tensor_spec import TensorSpec
 from lamina.wording import listed
 
@@ -278,12 +279,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_json(raw: bytes, label: str) -> dict[str, Any]:
     """A mapping from JSON. Raises CheckpointError, naming `label`, for anything else."""
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{label} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{label} holds a {type(content).__name__} where a mapping belongs.")
-    return content
+        return json_mapping(raw, label)
+    except ValueError as error:
+        raise CheckpointError(f"{error}.") from error
 
 
 def _by_index(files: ModelFiles, names: Sequence[str], index_name: str) -> dict[str, tuple[str, Entry]]:

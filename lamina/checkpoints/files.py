@@ -399,6 +399,13 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def holds_files(folder: Path) -> bool:
+    """False where what is mounted is no disk (/proc, /sys): it has no bytes at all, used or free."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).total > 0
+
+
 def on_one_disk(one: Path, other: Path) -> bool:
     """True when what is written into these folders, which need not exist yet, goes to one disk."""
     while not one.exists():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -121,14 +122,18 @@ class HubClient:
 
     # requests
 
-    def listing(self) -> tuple[str, dict[str, Blob]]:
-        """The commit that the revision is now, and its files."""
+    @cached_property
+    def api(self) -> Any:
+        """huggingface_hub's own client, for this endpoint and token."""
         from huggingface_hub import HfApi
 
-        api = HfApi(self.endpoint, token=self._token, library_name="lamina", library_version=VERSION)
+        return HfApi(self.endpoint, token=self._token, library_name="lamina", library_version=VERSION)
+
+    def listing(self) -> tuple[str, dict[str, Blob]]:
+        """The commit that the revision is now, and its files."""
         timeout = self._constants.HF_HUB_ETAG_TIMEOUT
         info = self.patiently(
-            lambda: api.model_info(self.repo, revision=self.revision, files_metadata=True, timeout=timeout)
+            lambda: self.api.model_info(self.repo, revision=self.revision, files_metadata=True, timeout=timeout)
         )
         commit, files = str(info.sha), {}
         for file in info.siblings or ():

@@ -55,8 +55,10 @@ def parse_header(raw: bytes, data_size: int) -> dict[str, Entry]:
     spans = [(*_span(name, entry), name) for name, entry in header.items()]
     entries: dict[str, Entry] = {}
     reached = 0
-    if any("\ud800" <= letter <= "\udfff" for name in header for letter in name):
-        raise ValueError("a tensor's name is not valid text (half of a surrogate pair)")
+    try:
+        "".join(header).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a tensor's name is not valid text (half of a surrogate pair)") from error
     for begin, end, spec, name in sorted(spans, key=lambda span: span[:2]):
         if begin != reached:
             found = "overlaps the tensor before it" if begin < reached else "leaves a hole before it"

@@ -23,6 +23,7 @@ from lamina.checkpoints.files import (
     OutputFile,
     free_bytes,
     has_size,
+    holds_files,
     make_folder,
     on_one_disk,
     remove_file,
@@ -75,6 +76,8 @@ def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Seque
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder; name another output.")
     staging = staging_of(out)
+    if not holds_files(staging.folder):
+        raise OutputError(f"{out} cannot be made: what is mounted there holds no files. Name an output elsewhere.")
     free = free_bytes(staging.folder) + staging.bytes_staged()
     fetched = sum(count for folder, count in beside if on_one_disk(folder, staging.folder))
     if needed + fetched > free:
@@ -85,13 +88,16 @@ def check_output(out: Path, needed: int, precious: Sequence[Path], beside: Seque
         )
 
 
-def bytes_staged(out: Path, layout: Layout, plan: str, inputs: Mapping[str, FileState]) -> int:
-    """Bytes of the tensors that an earlier run for this very folder has left whole, and with which a run goes on."""
+def bytes_staged(out: Path, layout: Layout, *, plan: str, inputs: Mapping[str, FileState], anew: bool = False) -> int:
+    """Bytes of the tensors that an earlier run for this very folder has left whole, and with which a run goes on.
+
+    Raises InputChanged where CheckpointWriter would.
+    """
     staging = staging_of(out)
-    past, ours = read_journal(staging.journal), Undertaking(plan, _digest(layout), inputs)
-    if past is None or not _is_of(past, ours, staging, layout) or past.undertaking.changed(inputs):
+    past = read_journal(staging.journal)
+    if past is None or not _goes_on(past, Undertaking(plan, _digest(layout), inputs), staging, layout, anew):
         return 0
-    return sum(layout.places[name].nbytes for name in past.finished if name in layout.places)
+    return _bytes_of(past, layout)
 
 
 class CheckpointWriter:
@@ -192,20 +198,9 @@ class CheckpointWriter:
     def _past(self, anew: bool) -> Past | None:
         """What earlier runs have left for this one. Raises InputChanged."""
         past = read_journal(self._staging.journal)
-        if past is None:
-            return None
-        if _is_of(past, self._undertaking, self._staging, self._layout):
-            changed = past.undertaking.changed(self._undertaking.inputs)
-            if not changed:
-                return past
-            if not anew:
-                folder = self._staging.folder
-                raise InputChanged(
-                    f"{listed(changed)}: changed since this merge was begun, and what is made of the old state is in "
-                    f"{folder}. Put the old state back, or begin again: `lamina clean {folder.parent}`, or --force."
-                )
-        places = self._layout.places
-        self.discarded = sum(places[name].nbytes for name in past.finished if name in places)
+        if past is None or _goes_on(past, self._undertaking, self._staging, self._layout, anew):
+            return past
+        self.discarded = _bytes_of(past, self._layout)
         return None
 
     def _open(self, past: Past | None) -> None:
@@ -310,11 +305,25 @@ class _Batch:
         return taken
 
 
-def _is_of(past: Past, ours: Undertaking, staging: Staging, layout: Layout) -> bool:
-    """True where what is staged was begun for the same plan and layout."""
-    return (past.undertaking.plan, past.undertaking.layout) == (ours.plan, ours.layout) and all(
-        has_size(staging.content / each.file_name, each.size) for each in layout.shards
-    )
+def _goes_on(past: Past, ours: Undertaking, staging: Staging, layout: Layout, anew: bool) -> bool:
+    """True where what is staged was begun for the same plan and layout. Raises InputChanged, unless made `anew`."""
+    if (past.undertaking.plan, past.undertaking.layout) != (ours.plan, ours.layout):
+        return False
+    if not all(has_size(staging.content / each.file_name, each.size) for each in layout.shards):
+        return False
+    changed = past.undertaking.changed(ours.inputs)
+    if changed and not anew:
+        raise InputChanged(
+            f"{listed(changed)}: changed since this merge was begun, and what is made of the old state is in "
+            f"{staging.folder}. Put the old state back, or begin again: `lamina clean {staging.folder.parent}`, or "
+            "--force."
+        )
+    return not changed
+
+
+def _bytes_of(past: Past, layout: Layout) -> int:
+    """Bytes of the tensors that an earlier run had finished, as far as this one has tensors of these names."""
+    return sum(layout.places[name].nbytes for name in past.finished if name in layout.places)
 
 
 def _digest(layout: Layout) -> str:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina.check.check import check as checked
-from lamina.check.findings import Level, Report, Section
+from lamina.check.findings import Finding, Level, Report, Section
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import check_run
 from lamina.wording import in_bytes, in_seconds
 
 # What `lamina check --json` prints, by key.
@@ -30,11 +33,14 @@ CHECK_FIELDS: Mapping[str, str] = {
     "seconds, peak_memory": "of the check; bytes",
 }
 
+DEFAULT_MEMORY = 6_000_000_000  # bytes
+WIDEST = 110  # columns
+
 LEVELS = {str(level): level for level in Level}
 NEXT = {
     Level.HEALTHY: "",
-    Level.NEEDS_TRAINING: "As its recipe wants it, and not yet of use: train it first.",
-    Level.SUSPICIOUS: "It loads and runs, and something is so that nobody asked for it.",
+    Level.NEEDS_TRAINING: "As it was asked for, and not yet of use: train it first.",
+    Level.SUSPICIOUS: "It loads and runs, and something in it was not asked for.",
     Level.BROKEN: "Do not use it.",
 }
 
@@ -68,7 +74,7 @@ NEXT = {
 @click.option(
     "--memory",
     type=Size(),
-    default="6GB",
+    default=in_bytes(DEFAULT_MEMORY).replace(" ", ""),
     show_default=True,
     help="A model that is larger is run layer by layer from the disk.",
 )
@@ -76,6 +82,7 @@ NEXT = {
 @workers_option
 @hub_options
 @json_option
+@ledger_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def check(
     model: str,
@@ -91,6 +98,7 @@ def check(
     hub: HubOptions,
     as_json: bool,
     quiet: bool,
+    notebook: Notebook,
 ) -> int:  # fmt: skip
     """Check MODEL: is all of it there, is each layer the one it should be, are the weights sound.
 
@@ -100,28 +108,42 @@ def check(
 
     Example: lamina check out --parents examples/models/base
     """
-    shown = not quiet and not as_json and sys.stderr.isatty()
-    line = MovingLine("checking", enabled=shown)
-
-    def running(name: str) -> None:
-        line.stop()
-        if shown:
-            click.echo(f"running {name} ...", err=True)
-
-    try:
-        report = checked(
-            model, parents, recipe=recipe, hub=hub, workers=workers, on_start=line.start, progress=line.advance,
-            behaviour=not weights_only, quick=quick, memory=memory, device=device, running=running,
-            texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
-        )  # fmt: skip
-    finally:
-        line.stop()
+    report = check_with_progress(
+        model, parents, recipe=recipe, hub=hub, workers=workers, quiet=quiet or as_json,
+        behaviour=not weights_only, quick=quick, memory=memory, device=device,
+        texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
+    )  # fmt: skip
+    notebook.note(check_run(report))
     if as_json:
         print_json(as_data(report))
     else:
-        for text in lines(report, min(shutil.get_terminal_size().columns, 110)):
-            click.echo(text)
+        show(report)
     return exit_code(report.verdict, LEVELS[fail_on])
+
+
+def check_with_progress(
+    model: str | Path, parents: Sequence[str] = (), *, quiet: bool, memory: int = DEFAULT_MEMORY, **wanted: Any
+) -> Report:
+    """Check a model, with a line that moves where someone looks on. `wanted` is as in `lamina.check.check.check`."""
+    shown = not quiet and sys.stderr.isatty()
+    line = MovingLine("checking", enabled=shown)
+
+    def running(step: str) -> None:
+        line.stop()
+        if shown:
+            click.echo(f"{step} ...", err=True)
+
+    try:
+        return checked(
+            model, parents, memory=memory, on_start=line.start, progress=line.advance, running=running, **wanted
+        )
+    finally:
+        line.stop()
+
+
+def show(report: Report) -> None:
+    """Print a report as wide as the terminal, to a hundred and ten columns."""
+    click.echo("\n".join(lines(report, min(shutil.get_terminal_size().columns, WIDEST))))
 
 
 def exit_code(verdict: Level, fail_on: Level) -> int:
@@ -139,12 +161,20 @@ def lines(report: Report, width: int) -> Iterator[str]:
         yield from _section(section, width)
     yield ""
     if NEXT[report.verdict]:
-        yield f"  {NEXT[report.verdict]}"
+        yield f"  {_next(report)}"
     yield f"  checked in {in_seconds(report.seconds)} · peak memory {in_bytes(report.peak_memory)}"
 
 
+def _next(report: Report) -> str:
+    """What follows from the verdict; which layers to train, where that is written down."""
+    which = Path(report.model) / "training.md"
+    return NEXT[report.verdict] + (
+        f" {which} says which layers." if report.verdict is Level.NEEDS_TRAINING and which.is_file() else ""
+    )
+
+
 def _section(section: Section, width: int) -> Iterator[str]:
-    told = [finding.message for finding in section.findings] or [section.told or section.not_run]
+    told = [_finding(finding) for finding in section.findings] or [section.told]
     if section.not_run:
         told = [section.not_run]
     for number, message in enumerate(told):
@@ -154,6 +184,10 @@ def _section(section: Section, width: int) -> Iterator[str]:
         for index, text in enumerate(body):
             first = index == 0
             yield f"  {name if first else '':<10}  {mark if first else '':<14}  {text}"
+
+
+def _finding(finding: Finding) -> str:
+    return f"{finding.message} ({finding.place})" if finding.place else finding.message
 
 
 def as_data(report: Report) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def show_what_can_be_shown() -> None:
     codecs.register_error("lamina-ascii", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and (
-            stream.errors == "strict" or not stream.encoding.lower().startswith("utf")
+            stream.errors in ("strict", "surrogateescape") or not stream.encoding.lower().startswith("utf")
         ):
             stream.reconfigure(errors="lamina-ascii")
 

@@ -10,11 +10,8 @@ import click
 from lamina import api
 from lamina.cli.merge import merge_and_tell
 from lamina.cli.plan import show_forecast
-from lamina.errors import OutputError
-from lamina.evaluate.skills import Score, accuracy, load_questions, load_tokenizer
+from lamina.evaluate.skills import SKILLS, Score, accuracy, examples_folder, load_questions, load_tokenizer
 from lamina.evaluate.tiny_llama import load_tiny_llama
-
-SKILLS = ("rev", "sort")
 
 
 @click.command()
@@ -48,14 +45,6 @@ def demo(out: Path) -> None:
         f"  lamina merge {_shown(recipes / 'skills.yml')} {out / 'mine'}\n"
         "  lamina methods                                    what else there is"
     )
-
-
-def examples_folder() -> Path:
-    """The repository's `examples`: beside the package, or in the working directory. Raises OutputError."""
-    for folder in (Path("examples"), Path(__file__).parents[2] / "examples"):
-        if (folder / "models" / "base").is_dir():
-            return folder
-    raise OutputError("the demo merges models of the repository's folder examples/; run it in a clone of it.")
 
 
 def score_table(folders: list[Path], questions: Path) -> list[str]:

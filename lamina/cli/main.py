@@ -27,6 +27,10 @@ VERBS = {
     "clean": "Remove what merges that were stopped have left behind.",
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
+    "eval": "Score models and recipes on the same questions, with intervals.",
+    "sweep": "Try many values of a recipe in memory: which is best, and is that beyond chance.",
+    "runs": "List what was merged, checked and scored; compare two runs.",
+    "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",
 }
@@ -127,6 +131,9 @@ def _run(arguments: list[str], as_json: bool) -> int:
             _let_go(sys.stdout)
         reason = f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}."
         return _fail([Problem("file", reason)], reason, 2, as_json)
+    except MemoryError:  # of a limit set from outside: what --memory allows is seen to before
+        message = "the system gave no more memory; `-j 1` and a smaller --memory need less, or see its limits (ulimit)."
+        return _fail([Problem("memory", message)], message, 1, as_json)
     except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
         return stopped(str(stop), as_json=as_json)
     return code if isinstance(code, int) else 0

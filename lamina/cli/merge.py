@@ -13,10 +13,13 @@ from lamina import api
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import check_run, merge_run
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
@@ -34,6 +37,7 @@ RESULT_FIELDS: Mapping[str, str] = {
     "resumed": "bytes of tensors that an earlier run of the same merge had left whole",
     "non_finite": "tensors that hold NaN or infinity because an input does",
     "notices": "as in the plan",
+    "check": "with --check: as `lamina check --json` prints it",
 }
 
 
@@ -56,9 +60,14 @@ RESULT_FIELDS: Mapping[str, str] = {
     "--allow-crimes/--no-allow-crimes",
     help="Merge models whose configs disagree about what they compute, if their tensors have equal shapes.",
 )
+@click.option(
+    "--check", "then_check", is_flag=True,
+    help="Then check OUT as `lamina check OUT --quick` does, and exit with its code; OUT stays whatever it finds.",
+)  # fmt: skip
 @json_option
 @click.option("-q", "--quiet/--no-quiet", help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Print the plan before merging.")
+@ledger_options
 @idle_flags
 def merge(
     recipe: RecipeLike,
@@ -73,10 +82,12 @@ def merge(
     copy_tokenizer: bool,
     write_model_card: bool,
     allow_crimes: bool,
+    then_check: bool,
     as_json: bool,
     quiet: bool,
     verbose: int,
-) -> None:  # fmt: skip
+    notebook: Notebook,
+) -> int:  # fmt: skip
     """Merge the models of RECIPE into the folder OUT, which appears whole or not at all.
 
     RECIPE is a file, the folder of a published merge, or - for standard input. All flags of mergekit-yaml
@@ -91,10 +102,46 @@ def merge(
         click.echo(f"--device {device} has no effect: {ON_CPU}", err=True)
     if dry_run:
         plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
-        return
+        return 0
     result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
+    notebook.note(merge_run(result))
+    if then_check:
+        return _check(result, recipe, options, workers, notebook, as_json=as_json, quiet=quiet)
     if as_json:
         print_json(as_data(result))
+    return 0
+
+
+def _check(
+    result: api.Result,
+    recipe: RecipeLike,
+    options: api.Options,
+    workers: int | None,
+    notebook: Notebook,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Check a merge that is published, and return the exit code of its verdict.
+
+    Raises KeyboardInterrupt, with what is left to do, when stopped.
+    """
+    from lamina.cli import check  # a merge that is not checked starts without it
+
+    try:
+        report = check.check_with_progress(
+            result.out, recipe=recipe, options=options, hub=api.hub_options(options), workers=workers, quick=True,
+            quiet=quiet or as_json,
+        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        told = f"stopped while checking. {result.out} is complete; `lamina check {result.out}` checks it."
+        raise KeyboardInterrupt(told) from stop
+    notebook.note(check_run(report))
+    if as_json:
+        print_json(as_data(result) | {"check": check.as_data(report)})
+    elif report.verdict.exit_code or not quiet:
+        check.show(report)
+    return report.verdict.exit_code
 
 
 def merge_and_tell(

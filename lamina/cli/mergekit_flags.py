@@ -62,16 +62,16 @@ IDLE_FLAGS = (
 )
 
 
-def idle_flags(command: Callable[..., None]) -> Callable[..., None]:
+def idle_flags(command: Callable[..., object]) -> Callable[..., object]:
     """Let a command accept the flags, and answer on stderr those that are given."""
 
     @functools.wraps(command)
-    def answering(*args: Any, **given: Any) -> None:
+    def answering(*args: Any, **given: Any) -> object:
         values = {flag.variable: given.pop(flag.variable) for flag in IDLE_FLAGS}
         for line in answers(values):
             if not given.get("quiet") and not given.get("as_json"):
                 click.echo(line, err=True)
-        command(*args, **given)
+        return command(*args, **given)
 
     for flag in reversed(IDLE_FLAGS):
         is_flag = not flag.value

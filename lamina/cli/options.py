@@ -34,12 +34,12 @@ def recipe_options(command: Command) -> Command:
         revision: str | None,
         allow_own_code: bool,
         **others: Any,
-    ) -> None:
+    ) -> object:
         options: dict[str, Any] = {"set_values": set_values, "border": border, "seed": seed}
         options |= {"cache_dir": cache_dir, "token": token, "offline": offline, "revision": revision}
         options["assume_per_layer"] = assume_per_layer
         options["allow_own_code"] = allow_own_code
-        command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
+        return command(_source(recipe), Options(**options), **others)  # type: ignore[typeddict-item]
 
     return _decorated(with_options, (*_RECIPE_OPTIONS, *_HUB_OPTIONS))
 
@@ -50,8 +50,8 @@ def hub_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_options(
         cache_dir: Path | None, token: str | None, offline: bool, revision: str | None, **others: Any
-    ) -> None:
-        command(hub=HubOptions(cache_dir, token, offline, revision), **others)
+    ) -> object:
+        return command(hub=HubOptions(cache_dir, token, offline, revision), **others)
 
     return _decorated(with_options, _HUB_OPTIONS)
 
@@ -83,21 +83,30 @@ ALIASES = {
     "--out-shard-size": "--shard-size",
 }
 
+set_option = click.option(
+    "--set", "set_values", multiple=True, metavar="PATH=VALUE",
+    help="Change a value of the recipe, as in `--set stack[1].at=8`; may be repeated.",
+)  # fmt: skip
+seed_option = click.option(
+    "--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
+    help="Of the random draws.",
+)  # fmt: skip
+allow_own_code_option = click.option(
+    "--allow-own-code", is_flag=True, help="Run the merge method that a recipe brings which came with a model."
+)
+
 _RECIPE_OPTIONS = [
     click.argument("recipe"),
-    click.option("--set", "set_values", multiple=True, metavar="PATH=VALUE",
-                 help="Change a value of the recipe, as in `--set stack[1].at=8`; may be repeated."),
+    set_option,
     click.option("--strict", "border", flag_value="strict", type=str,
                  help="Keys and parameters without effect are errors too."),
     click.option("--lenient", "border", flag_value="lenient", type=str,
                  help="Unknown keys are notices, as they are to MergeKit."),
     click.option("--normal", "border", flag_value="normal", default="normal", type=str, hidden=True),
-    click.option("--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
-                 help="Of the random draws."),
+    seed_option,
     click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
                  help="A list in config.json that Lamina does not know and whose values go with the layers."),
-    click.option("--allow-own-code", is_flag=True,
-                 help="Run the merge method that a recipe brings which came with a model."),
+    allow_own_code_option,
 ]  # fmt: skip
 
 _HUB_OPTIONS = [

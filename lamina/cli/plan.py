@@ -29,7 +29,7 @@ FORECAST_FIELDS: Mapping[str, str] = {
     "seconds": "that planning took",
     "staged": "`bytes` of tensors that an earlier run of this merge has left whole, and the `share` that they are",
     "already_there": "true where OUT was made by this very plan",
-    "refusal": "why `lamina merge` would refuse OUT as it is now, null where it would not (the exit code is 2 then)",
+    "refusal": "why `lamina merge` would refuse OUT as it is now, null where it would not; the exit code is its own",
 }
 
 
@@ -76,7 +76,7 @@ def plan_and_tell(
     force: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Plan, and print the plan. Raises OutputError, after it, where a merge would refuse `out`."""
+    """Plan, and print the plan. Raises, after it, the error with which a merge would refuse `out`."""
     started = time.monotonic()
     found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
     if as_json:
@@ -92,7 +92,7 @@ def plan_and_tell(
         click.echo(f"\nno errors; {out} is already there, made by this plan")
     elif found.staged:
         click.echo(
-            f"\nno errors; a merge of this plan was stopped, and goes on at {found.staged / found.tensor_bytes:.0%}"
+            f"\nno errors; {found.staged / found.tensor_bytes:.0%} is made already, and a merge goes on from there"
         )
     else:
         click.echo("\nno errors")

@@ -31,11 +31,18 @@ REPRODUCTION_FIELDS = {
 @click.option(
     "--recipe", type=click.Path(path_type=Path, exists=True), help="The recipe.  [default: the copy that OUT holds]"
 )
+@click.option("--allow-own-code", is_flag=True, help="Run the merge method that the recipe in OUT brings.")
 @workers_option
 @memory_option
 @json_option
 def reproduce(
-    out: Path, digests_only: bool, recipe: Path | None, workers: int | None, memory: int, as_json: bool
+    out: Path,
+    digests_only: bool,
+    recipe: Path | None,
+    allow_own_code: bool,
+    workers: int | None,
+    memory: int | None,
+    as_json: bool,
 ) -> None:
     """Make the merge in OUT again, and compare every tensor. Nothing is written.
 
@@ -48,7 +55,7 @@ def reproduce(
     try:
         found = api.reproduce(
             out, digests_only=digests_only, recipe=recipe, workers=workers, memory=memory,
-            on_start=line.start, progress=line.advance,
+            on_start=line.start, progress=line.advance, allow_own_code=allow_own_code,
         )  # fmt: skip
     finally:
         line.stop()

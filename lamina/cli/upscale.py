@@ -12,9 +12,12 @@ import click
 from lamina import api
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import merge_run
 from lamina.planners.upscale import Overlap
 from lamina.upscaling import Method, check_beside, keep_beside, upscale_recipe
 
@@ -68,6 +71,7 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 @click.option("--force", is_flag=True, help="Replace what is at OUT, once the new folder is complete, and OUT.yml.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, write nothing.")
 @json_option
+@ledger_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the plan before merging.")
 def upscale(
@@ -90,6 +94,7 @@ def upscale(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    notebook: Notebook,
 ) -> None:  # fmt: skip
     """Make MODEL deeper, into the folder OUT: a recipe is written for you, and merged like any other.
 
@@ -115,6 +120,7 @@ def upscale(
         plan_and_tell(recipe, out, options, **limits, as_json=as_json)
         return
     result = merge_and_tell(recipe, out, options, **limits, quiet=quiet or as_json, verbose=verbose)
+    notebook.note(merge_run(result))
     keep_beside(recipe)
     if as_json:
         train = json.loads(recipe.notes["training.json"])["layers"]

@@ -13,16 +13,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.errors import MissingExtra
+from lamina.errors import MissingExtra, OutputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+SKILLS = ("rev", "sort")  # those that the bundled models learnt; `max` they hardly did
 ROWS_AT_ONCE = 100  # keeps the logits of a batch at a few MB; a larger batch is not faster
 
 
@@ -60,6 +61,16 @@ class Score:
         return f"{100 * self.share:.1f} ± {100 * self.standard_error:.1f}"
 
 
+def examples_folder() -> Path:
+    """The repository's `examples`: in the working directory, or beside the package. Raises OutputError."""
+    for folder in (Path("examples"), Path(__file__).parents[2] / "examples"):
+        if (folder / "models" / "base").is_dir():
+            return folder
+    raise OutputError(
+        "the bundled models and questions lie in the repository's folder examples/; run this in a clone of it."
+    )
+
+
 def load_questions(path: Path) -> list[Question]:
     """The questions of a JSONL file, one `{"prompt": ..., "answer": ...}` a line."""
     questions = []
@@ -86,12 +97,17 @@ def question_in(line: str) -> Question | None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a checkpoint folder. This is the one place that needs the extra `demo`."""
+    """The tokenizer of a checkpoint folder."""
+    return read_tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def read_tokenizer(content: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json. This is the one place that needs the extra `demo`."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise MissingExtra("demo", "tokenizers") from None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return Tokenizer.from_str(content)
 
 
 def accuracy(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Question]) -> Score:
@@ -130,11 +146,12 @@ class Difference:
         return f"{100 * self.share:+.1f} ± {100 * self.margin:.1f}"
 
 
-def difference(ours: Sequence[NDArray[np.bool_]], theirs: Sequence[NDArray[np.bool_]]) -> Difference:
-    """The mean over skills of the difference in accuracy, paired: both models were asked the same questions.
+def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> Difference:
+    """The mean over skills of the difference in score, paired: both models were asked the same questions.
 
-    A skill is one array, an element a question. The interval is the normal one, of the paired differences within
-    each skill; it speaks of other questions of the same kind, of two models that were fixed before.
+    A skill is one array, an element a question: whether it was answered right, or what the answer is worth. The
+    interval is the normal one, of the paired differences within each skill; it speaks of other questions of the same
+    kind, of two models that were fixed before.
     """
     paired = [mine.astype(np.float64) - other for mine, other in zip(ours, theirs, strict=True)]
     variance = sum(each.var() / len(each) for each in paired) / len(paired) ** 2

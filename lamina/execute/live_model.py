@@ -11,9 +11,10 @@ from lamina.plans.plan import Plan
 from lamina.tensor_spec import TensorSpec
 
 
-def live_model(tensors: Tensors, device: str) -> Any:
+def live_model(tensors: Tensors, device: str, dtype: str = "auto") -> Any:
     """The model that `from_pretrained` would load from the published folder; nothing is written.
 
+    `dtype` is what it computes in, `float32` or the like; "auto" is as its tensors are stored.
     Raises MissingExtra without torch and transformers, and CheckpointError where transformers has no class
     for the model.
     """
@@ -28,7 +29,7 @@ def live_model(tensors: Tensors, device: str) -> Any:
         )
     settings = family[config["model_type"]].from_dict(config)
     weights = {name: _tensor(torch, tensors.stored(name), tensors.spec(name)) for name in tensors}
-    model = getattr(transformers, name).from_pretrained(None, config=settings, state_dict=weights, dtype="auto")
+    model = getattr(transformers, name).from_pretrained(None, config=settings, state_dict=weights, dtype=dtype)
     model.config.name_or_path = tensors.plan.title
     if generation := _json(tensors.plan, "generation_config.json"):
         model.generation_config = transformers.GenerationConfig.from_dict(generation)

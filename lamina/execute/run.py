@@ -108,15 +108,17 @@ def run(
         threading.Thread(target=guarded_work, name=f"worker-{number}", daemon=True)
         for number in range(workers_that_fit(plan, workers, memory))
     ]
-    for thread in threads:
-        thread.start()
+    started: list[threading.Thread] = []
     try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
         for thread in threads:
             while thread.is_alive():
                 thread.join(timeout=0.1)  # short, so that Ctrl-C is seen at once
     finally:
         stop.set()
-        for thread in threads:
+        for thread in started:
             thread.join()
     if failures:
         raise failures[0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from lamina.checkpoints.journal import Finished
@@ -25,6 +27,15 @@ _COPIED: dict[str, type[Any]] = {
 
 class Model(Source, Protocol):
     """An open input model, which can be let go of."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, those of the Hub once they are fetched."""
+        ...
+
+    def sample(self, names: Iterable[str], /) -> str:
+        """A digest of a few KB of each of these tensors, which are here."""
+        ...
 
     def fetch(self, names: Iterable[str], /) -> None:
         """See to it that the files which hold these tensors are here."""
@@ -45,6 +56,22 @@ class Tensors(Mapping[str, NDArray[Any]]):
         self._sources, self._workers, self._memory = sources, workers, memory
         self._jobs = {job.name: job for job in plan.jobs}
         self.close = weakref.finalize(self, _close, tuple(sources.values()))
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where each model that goes in lies, by its name in the recipe."""
+        return {name: source.folder for name, source in self._sources.items()}
+
+    def fingerprint(self) -> str:
+        """A digest of what the tensors and files are made of: the plan's, and a few KB of each tensor that goes in.
+
+        Fetches what the plan reads. Computes nothing.
+        """
+        digest = xxhash.xxh3_128(self.plan.digest.encode())
+        for name, source in self._sources.items():
+            source.fetch(self.plan.reads_of(name))
+            digest.update(source.sample(self.plan.reads_of(name)).encode())
+        return digest.hexdigest()
 
     def spec(self, name: str) -> TensorSpec:
         """Shape and stored dtype of a tensor, from headers alone."""

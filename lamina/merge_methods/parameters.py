@@ -22,6 +22,7 @@ class Meaning:
     Text has `choices`: what a recipe may write, and the value that it stands for. `valid` says what is taken where
     the range does not say it all. `type` and `per_model` (each model of a slice has its own value) follow from the
     annotation that the meaning stands in: `Annotated[Sequence[float], Meaning(...)]` is a number for each model.
+    What is not `effective` is read and checked, and the result is as by its default.
     """
 
     effect: str
@@ -31,6 +32,7 @@ class Meaning:
     valid: str = ""
     type: type[Value] = float
     per_model: bool = False
+    effective: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ RescaleDrawn = Annotated[
         valid="true, false, l1 or inverse", choices={**_L1, "inverse": "inverse"},
     ),
 ]  # fmt: skip
-Int8Mask = Annotated[bool, Meaning("no effect: MergeKit's way to save memory, and none is needed here")]
+Int8Mask = Annotated[
+    bool, Meaning("no effect: MergeKit's way to save memory, and none is needed here", effective=False)
+]
 Blend = Annotated[float, Meaning("0 gives the base, 1 the other model")]
 Threshold = Annotated[float, Meaning("elements that differ from the base by less take the other model's value")]
 RowWise = Annotated[

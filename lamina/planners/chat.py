@@ -10,6 +10,7 @@ from typing import Any
 
 from lamina.architectures.infer import text_config
 from lamina.errors import did_you_mean, nearest
+from lamina.json_mapping import json_mapping
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
@@ -24,8 +25,7 @@ from lamina.tokenizers.chat_templates import (
     check_template,
     template_of,
 )
-from lamina.tokenizers.files import TOKENIZER_CONFIG, json_mapping
-from lamina.tokenizers.vocabulary import shown
+from lamina.tokenizers.vocabulary import TOKENIZER_CONFIG, shown
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -68,11 +68,10 @@ def chosen_template(request: Request, findings: Findings) -> Template | None:
     return _most_frequent(request, findings) if wish == "auto" else Template(wish, "as the recipe writes it")
 
 
-def tell_of_chat(request: Request, findings: Findings) -> None:
-    """Whose template and whose eos the result has, where the recipe chooses or the parents differ."""
+def tell_of_chat(request: Request, chosen: Template | None, findings: Findings) -> None:
+    """Whose template, the `chosen` one or its own, and whose eos the result has, where there was a choice."""
     giver, wish = tokenizer_giver(request), request.recipe.schema.chat_template
     own = _speech(giver, request.donor)
-    chosen = chosen_template(request, findings)
     others = [(model, _speech(model)) for model in request.models.values()]
     differing = [told for model, other in others if (told := _differences(model, own, other, chosen))]
     if not differing and chosen is None:

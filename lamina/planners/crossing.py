@@ -15,11 +15,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 from lamina.planners.request import Findings
-from lamina.recipe.mending import flow
 from lamina.recipe.schema import RecipeSchema
 from lamina.recipe.settings import START, Conditional, Position, Setting, as_data, setting_at
 from lamina.recipe.slices import Slice, Source, source_as_data
 from lamina.recipe.text import Way
+from lamina.recipe.yaml_text import flow
 from lamina.wording import span
 
 CODE = "do-not-cross"

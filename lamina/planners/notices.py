@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
 
 from lamina.architectures.config_values import SHARED, config_values, spelled
@@ -11,7 +11,8 @@ from lamina.errors import nearest
 from lamina.expressions.inspect import shares
 from lamina.planners.request import Findings, Request
 from lamina.planners.rhythm import kinds_of, lapse
-from lamina.planners.slices import FilterUse, Jobs
+from lamina.planners.slices import Jobs
+from lamina.planners.values import FilterUse
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
 from lamina.recipe.mending import Put, Remove
@@ -160,8 +161,9 @@ def tell_of_uneven_layers(request: Request, findings: Findings) -> None:
     """Layers that hold other tensors than their neighbours, where config.json knows of no kinds of layers."""
     for model in request.models.values():
         layers = model.architecture.layers
-        usual = max((set(layer) for layer in layers), key=lambda layer: sum(set(other) == layer for other in layers))
-        uneven = {index: usual ^ set(layer) for index, layer in enumerate(layers) if set(layer) != usual}
+        held = [frozenset(layer) for layer in layers]
+        [(usual, _)] = Counter(held).most_common(1)
+        uneven = {index: usual ^ layer for index, layer in enumerate(held) if layer != usual}
         if uneven and not has_layer_kinds(model.decoder):
             index, names = next(iter(uneven.items()))
             findings.notice(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamina.errors import Problem, RecipeError
-from lamina.planners.slices import Resolved, Trace
+from lamina.planners.values import Resolved, Trace
 from lamina.plans.explain import short_names
 from lamina.plans.origin import DEFAULT, Explanation, Value
 from lamina.plans.plan import Plan

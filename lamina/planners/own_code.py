@@ -24,7 +24,7 @@ from typing import Any
 
 from lamina.errors import Problem, RecipeError, did_you_mean, nearest
 from lamina.merge_methods import METHODS, MergeMethod, OwnMethod, declared, make_known
-from lamina.merge_methods.own import loaded
+from lamina.merge_methods.own import OWN_MODULE, loaded
 
 GROUP = "lamina.merge_methods"
 
@@ -60,6 +60,21 @@ def method_named(name: str, folder: Path) -> MergeMethod:
     known = [*METHODS, *offered]
     message = f"unknown method `{name}`.{did_you_mean(name, known)}"
     raise RecipeError([Problem("unknown-method", message, suggestion=nearest(name, known) or "")])
+
+
+def function_of_file(name: str, folder: Path) -> tuple[Callable[..., Any], str]:
+    """Any function, named `file.py:function`, and the text of its file, which is run. Raises NoSuchMethod."""
+    where, _, function = name.rpartition(":")
+    path = folder / Path(where).expanduser()
+    if not where.endswith(".py") or not path.is_file():
+        raise NoSuchMethod(f"there is no file `{where or name}`; a function is named `file.py:function`.")
+    text = _text(path, where)
+    module = _run_file(str(path), where, text)
+    found = getattr(module, function, None)
+    if not inspect.isfunction(found):
+        there = [each for each, value in vars(module).items() if inspect.isfunction(value)]
+        raise NoSuchMethod(f"{where} has no function `{function}`.{did_you_mean(function, there or ['none'])}")
+    return found, text
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,13 @@ def file_beside(name: str, folder: Path) -> Path | None:
 
 
 def _code(where: str, folder: Path) -> _Code:
-    path = folder / Path(where).expanduser() if where.endswith(".py") else folder / f"{where}.py"
-    if path.is_file():
+    try:
+        path = folder / Path(where).expanduser() if where.endswith(".py") else folder / f"{where}.py"
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long for a name; `~nobody`
+        shown = where if len(where) < 60 else f"{where[:60]}..."
+        raise NoSuchMethod(f"`{shown}` is neither a file `....py` nor a module.") from error
+    if is_file:
         shown = where if where.endswith(".py") else f"{where}.py"
         text = _text(path, shown)
         return _Code(_run_file(str(path), shown, text), shown, text)
@@ -152,7 +172,7 @@ def _text(path: Path, shown: str) -> str:
 @cache
 def _run_file(path: str, shown: str, text: str) -> ModuleType:
     """The file as a module of its own, once for each text that it has had."""
-    name = f"lamina_own_{hashlib.sha256(f'{path} {text}'.encode()).hexdigest()[:16]}"
+    name = f"{OWN_MODULE}{hashlib.sha256(f'{path} {text}'.encode()).hexdigest()[:16]}"
     module = ModuleType(name)
     module.__file__ = path
     sys.modules[name] = module  # where dataclasses and the like look for it

@@ -13,7 +13,7 @@ from lamina.architectures.layer_config import restacked_config
 from lamina.expressions.inspect import is_copy
 from lamina.merge_methods import METHODS
 from lamina.models.plain import PlainModel
-from lamina.planners.chat import chosen_template
+from lamina.planners.chat import Template
 from lamina.planners.model_card import CARD, model_card
 from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
@@ -74,12 +74,12 @@ def _check_tensors(request: Request, source: Source, findings: Findings) -> None
         findings.fault("unlike-models", message, source.way)
 
 
-def side_files(request: Request, jobs: Jobs, findings: Findings) -> tuple[SideFile, ...]:
-    """Every file of the output but the tensors."""
+def side_files(request: Request, jobs: Jobs, template: Template | None, findings: Findings) -> tuple[SideFile, ...]:
+    """Every file of the output but the tensors, with this chat template instead of the tokenizer's own."""
     recipe = request.recipe
     config = _config(request, jobs, findings)
     recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
-    carried = _carried(request, findings)
+    carried = _carried(request, template, findings)
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *carried,
@@ -158,12 +158,11 @@ def _check_vocabulary(request: Request, jobs: Jobs, config: Mapping[str, Any], f
         )
 
 
-def _carried(request: Request, findings: Findings) -> list[SideFile]:
+def _carried(request: Request, template: Template | None, findings: Findings) -> list[SideFile]:
     """The tokenizer's files and the other small ones, with the chat template that the recipe asks for."""
     giver = tokenizer_giver(request)
     own = (*OTHER_FILES, "*.py") if "auto_map" in request.donor.config else OTHER_FILES
     tokenizer = dict(small_files(giver, TOKENIZER_FILES))
-    template = chosen_template(request, findings)
     notes = {name: f"of `{giver.name}`" for name in tokenizer if giver is not request.donor}
     if template is not None:
         before = tokenizer

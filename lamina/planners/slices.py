@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import xxhash
 
 from lamina.architectures.infer import Architecture
 from lamina.expressions.nodes import Expr, cast, concat, merge, slice_of
-from lamina.merge_methods import METHODS, MergeMethod, UndefinedMerge
-from lamina.merge_methods.parameters import Parameter, Value
+from lamina.merge_methods import METHODS, UndefinedMerge
+from lamina.merge_methods.parameters import Value
 from lamina.models.plain import PlainModel
-from lamina.planners.advice import base_advice, inputs_advice, missing_value, weights_advice
+from lamina.planners.advice import base_advice, inputs_advice, weights_advice
 from lamina.planners.request import Findings, Request
+from lamina.planners.values import FilterUse, ParameterValues, Place, Trace
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
-from lamina.recipe.load import Recipe
 from lamina.recipe.mending import Put, Step
-from lamina.recipe.settings import START, Conditional, Position, Scalar, Setting, setting_at
+from lamina.recipe.settings import START, Conditional, Position, Setting
 from lamina.recipe.slices import Slice, Source
-from lamina.recipe.text import Way
 from lamina.tensor_spec import F64, Kind
 
 Role = Literal["embed", "norm", "head"]
-FilterUse = tuple[Way, str, str | None]  # where a setting stands, the parameter, the filter that matched a name
 
 
 @dataclass(frozen=True)
@@ -42,47 +40,6 @@ class Jobs:
     sources_tied: bool  # every model that gives the head is tied
     filters_used: frozenset[FilterUse]
     weight_sums: Mapping[str, float]  # by output tensor, where weights are added up and not divided by their sum
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """One parameter's value for one tensor. `way` is where the recipe sets it, None for the method's default.
-
-    `gradient` are the values that it lies between, and `at` where, if a gradient gives it. A parameter of
-    the whole merge has no `source`, an end of the model no `source_layer`.
-    """
-
-    parameter: str
-    value: Value
-    source: Source | None
-    source_layer: int | None
-    way: Way | None
-    gradient: tuple[Scalar, ...] = ()
-    at: Position = START
-
-
-@dataclass
-class Trace:
-    """Watches how one output tensor is made: every value that is looked up for it, in order."""
-
-    tensor: str
-    values: list[Resolved] = field(default_factory=list)
-
-    def add(self, value: Resolved) -> None:
-        self.values.append(value)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where in the recipe a tensor is made: by which slice and method, and where on their gradients."""
-
-    entry: Slice
-    method: MergeMethod
-    position: Position
-    layer: int | None = None
-    packed_on: int | None = (
-        None  # the axis on which a tensor holds something of every layer: only this layer's is meant
-    )
 
 
 def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) -> Jobs:
@@ -111,7 +68,7 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
     tied = sources_tied and head_job is not None and head_job.expr == embedding and donor.can_be_tied
     written = [*jobs, None if tied else head_job]
     made = tuple(job for job in written if job is not None)
-    return Jobs(made, tied, sources_tied, frozenset(maker.filters_used), maker.weight_sums)
+    return Jobs(made, tied, sources_tied, frozenset(maker.values.filters_used), maker.weight_sums)
 
 
 def _is_one_stretch(request: Request) -> bool:
@@ -119,12 +76,12 @@ def _is_one_stretch(request: Request) -> bool:
     return len(request.slices) == 1 and request.is_unmoved
 
 
-def _layers(request: Request) -> Iterator[tuple[str, _NameIn, _Place]]:
+def _layers(request: Request) -> Iterator[tuple[str, _NameIn, Place]]:
     """Output name, the name in each source, and the place, for every tensor of every output layer."""
     output = 0
     for entry in request.slices:
         for index in range(entry.depth):
-            place = _Place(entry, request.method, Position(index, entry.depth), output)
+            place = Place(entry, request.method, Position(index, entry.depth), output)
             for suffix in _suffixes(request, entry, index):
                 yield request.donor.architecture.layer_name(output, suffix), _in_layer(index, suffix), place
             output += 1
@@ -159,7 +116,7 @@ def _suffixes(request: Request, entry: Slice, index: int) -> list[str]:
     return list(dict.fromkeys(suffix for layer in layers for suffix in layer))
 
 
-def _end(request: Request, role: Role) -> _Place:
+def _end(request: Request, role: Role) -> Place:
     """The models and weights of the embeddings, the final norm or the head."""
     named = getattr(request.recipe.schema, role)
     if named is not None:
@@ -168,25 +125,25 @@ def _end(request: Request, role: Role) -> _Place:
             Source(source.model, 0, 0, {"weight": source.weight or one}, (role, number))
             for number, source in enumerate(named)
         )
-        return _Place(Slice(sources, {}, None, (role,)), METHODS["linear"], START)
+        return Place(Slice(sources, {}, None, (role,)), METHODS["linear"], START)
     entry = request.slices[0 if role == "embed" else -1]
     own = Position(0 if role == "embed" else entry.depth - 1, entry.depth)
-    return _Place(entry, request.method, own if request.gradient_ends == "own" else START)
+    return Place(entry, request.method, own if request.gradient_ends == "own" else START)
 
 
-def _behind_last(request: Request) -> _Place:
+def _behind_last(request: Request) -> Place:
     """Where layers that predict further tokens are made: as the last layer is, but for what is multiplied in it."""
     entry = request.slices[-1]
     sources = tuple(replace(source, parameters=_unscaled(source.parameters)) for source in entry.sources)
     entry = replace(entry, sources=sources, parameters=_unscaled(entry.parameters))
-    return _Place(entry, request.method, Position(entry.depth - 1, entry.depth))
+    return Place(entry, request.method, Position(entry.depth - 1, entry.depth))
 
 
 def _unscaled(parameters: Mapping[str, Setting]) -> dict[str, Setting]:
     return {name: setting for name, setting in parameters.items() if name != "scale"}
 
 
-def _names(request: Request, place: _Place, names: Callable[[PlainModel], tuple[str, ...]]) -> list[str]:
+def _names(request: Request, place: Place, names: Callable[[PlainModel], tuple[str, ...]]) -> list[str]:
     models = [request.models[source.ref] for source in place.entry.sources]
     return list(dict.fromkeys(name for model in models for name in names(model)))
 
@@ -211,20 +168,19 @@ class _Maker:
     """Makes one job after the other from a request; what cannot be made is a finding."""
 
     def __init__(self, request: Request, findings: Findings, trace: Trace | None) -> None:
-        self._request, self._findings, self._trace = request, findings, trace
-        self.filters_used: set[FilterUse] = set()
+        self._request, self._findings = request, findings
+        self.values = ParameterValues(request, findings, trace)
         self.weight_sums: dict[str, float] = {}
 
-    def job(self, name: str, name_in: _NameIn, place: _Place) -> Job | None:
+    def job(self, name: str, name_in: _NameIn, place: Place) -> Job | None:
         parts = self._parts(name, name_in, place)
         split = self._split(place)
         if parts is None or split is None:
             return None
         sources, base = split
         inputs = [parts[source][1] for source in sources]
-        trace = self._trace if self._trace is not None and self._trace.tensor == name else None
         named = [(place.entry.sources[source], parts[source][0]) for source in sources]
-        values = {} if place.method.copies(len(sources)) else self._values(name, named, place, trace)
+        values = {} if place.method.copies(len(sources)) else self.values.of(name, named, place)
         if values is None:
             return None
         weights = values.get("weight")
@@ -253,7 +209,7 @@ class _Maker:
         made: list[Job | None] = []
         for entry in self._request.slices:
             for index in range(entry.depth):
-                place = _Place(entry, self._request.method, Position(index, entry.depth), len(made), packed_on=axis)
+                place = Place(entry, self._request.method, Position(index, entry.depth), len(made), packed_on=axis)
                 made.append(self.job(name, _same(name), place))
         jobs = [job for job in made if job is not None]
         if len(jobs) < len(made):
@@ -268,7 +224,7 @@ class _Maker:
         self,
         name: str,
         error: UndefinedMerge,
-        place: _Place,
+        place: Place,
         sources: Sequence[int],
         values: Mapping[str, Value | tuple[Value, ...]],
     ) -> None:
@@ -284,7 +240,7 @@ class _Maker:
             advice, way, steps = weights_advice(place.entry, values)
         self._findings.fault("undefined", f"{name}: {error}.{advice}", way, steps=steps)
 
-    def _drawn_as(self, name: str, place: _Place) -> str:
+    def _drawn_as(self, name: str, place: Place) -> str:
         """The output tensor whose draws these are: of tied models the head is the embedding, and stays it."""
         if place.packed_on is not None:
             return f"{name}.{place.layer}"
@@ -292,7 +248,7 @@ class _Maker:
         tied = all(self._request.models[source.ref].architecture.tied for source in place.entry.sources)
         return donor.embedding if name == donor.head and tied else name
 
-    def _parts(self, name: str, name_in: _NameIn, place: _Place) -> list[tuple[str, Expr]] | None:
+    def _parts(self, name: str, name_in: _NameIn, place: Place) -> list[tuple[str, Expr]] | None:
         """For each source of the slice the tensor's name there, and the tensor."""
         parts: list[tuple[str, Expr]] = []
         for source in place.entry.sources:
@@ -347,7 +303,7 @@ class _Maker:
             steps = [Put((end,), str(first.ref)) for end in ("embed", "head")]
             self._findings.fault("not-yet", message, source.way, steps=steps)
 
-    def _split(self, place: _Place) -> tuple[list[int], int | None] | None:
+    def _split(self, place: Place) -> tuple[list[int], int | None] | None:
         """Positions of the sources that are combined, and of the one that they are differences from."""
         entry, method = place.entry, place.method
         positions = list(range(len(entry.sources)))
@@ -382,72 +338,6 @@ class _Maker:
 
     def _bases(self, entry: Slice) -> list[int]:
         return [position for position, source in enumerate(entry.sources) if source.ref == entry.base]
-
-    def _values(
-        self, name: str, sources: list[tuple[Source, str]], place: _Place, trace: Trace | None
-    ) -> dict[str, Value | tuple[Value, ...]] | None:
-        """Every parameter's value: for per-model ones looked up by the name in the model, else in the output."""
-        values: dict[str, Value | tuple[Value, ...]] = {}
-        for parameter in place.method.parameters.values():
-            if parameter.meaning.per_model:
-                found = [self._value(parameter, tensor, place, source, trace) for source, tensor in sources]
-                if None in found:
-                    return None
-                values[parameter.name] = tuple(value for value in found if value is not None)
-            else:
-                value = self._value(parameter, name, place, None, trace)
-                if value is None:
-                    return None
-                values[parameter.name] = value
-        return values
-
-    def _value(
-        self, parameter: Parameter, tensor: str, place: _Place, source: Source | None, trace: Trace | None
-    ) -> Value | None:
-        """The first that is set: by the source, its slice, the recipe, the method."""
-        levels = [(place.entry.parameters, place.entry.way), (self._request.parameters, ())]
-        if source is not None:
-            levels.insert(0, (source.parameters, source.way))
-        settings = [(setting, way) for level, way in levels if (setting := level.get(parameter.name))]
-        for setting, way in settings:
-            for rule in setting:
-                if rule.filter is not None and rule.matches(tensor):
-                    self.filters_used.add((way, parameter.name, rule.filter))
-        layer = source.start + place.position.index if source is not None and place.layer is not None else None
-        for setting, way in settings:
-            value = setting_at(setting, tensor, place.position)
-            if value is not None:
-                try:
-                    value = parameter.coerce(value)
-                except ValueError as error:  # a gradient that runs through values which are none
-                    self._findings.fault("parameter-value", str(error), place.entry.way)
-                    return None
-                if trace is not None:
-                    rule = next(rule for rule in setting if rule.matches(tensor))
-                    number = setting.index(rule) if len(setting) > 1 else None
-                    where = _where(self._request.recipe, way, parameter.name, number)
-                    trace.add(Resolved(parameter.name, value, source, layer, where, rule.values, place.position))
-                return value
-        if trace is not None and parameter.default is not None:
-            trace.add(Resolved(parameter.name, parameter.default, source, layer, None))
-        if parameter.default is None:
-            who = source.way if source is not None else place.entry.way
-            of = f" of `{source.ref}`" if source is not None else ""
-            form, steps = missing_value(self._request.recipe, parameter, tensor, who, place.entry, settings)
-            message = f"{place.method.name} needs `{parameter.name}`{of}{form}"
-            self._findings.fault("missing-parameter", message, who, steps=steps)
-        return parameter.default
-
-
-def _where(recipe: Recipe, level: Way, parameter: str, rule: int | None) -> Way | None:
-    """The way to the setting of a parameter on one level, to its rule where it has several.
-
-    What `overlap` gives to the entries of a stack is set there. None where no word of the recipe sets it.
-    """
-    for way in ((*level, "parameters", parameter), (*level, parameter)):
-        if recipe.says(way):
-            return way if rule is None else (*way, rule)
-    return ("overlap",) if level[:1] == ("stack",) and recipe.says(("overlap",)) else None
 
 
 def _draw_key(seed: int, position: int, name: str) -> int:

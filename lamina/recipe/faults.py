@@ -37,7 +37,6 @@ from lamina.recipe.forms import (
     keys_at,
     moved_up,
     value_meant,
-    without_empty,
 )
 from lamina.recipe.mending import Misformed, Move, Put, Remove, Rename, Rewrite, Step, within
 from lamina.recipe.recipe import Recipe, line_of
@@ -56,7 +55,7 @@ class Draft:
     """A recipe's content on its way to the schema: checked, repaired, checked again."""
 
     def __init__(self, document: Document, blank: Recipe) -> None:
-        self._content = without_empty(document.content)
+        self._content = document.content
         self._places = dict(document.places)
         self._blank = blank
         self._problems = [
@@ -68,6 +67,7 @@ class Draft:
 
     def recipe(self) -> Recipe:
         """The recipe, with what was wrong in it. Raises RecipeError where no repair helps."""
+        self._content = self._without_empty(self._content, ())
         self._leave_architectures_out(self._content, ())
         for _ in range(MOST_ROUNDS):
             try:
@@ -87,12 +87,30 @@ class Draft:
                 )
         raise RecipeError(self._problems)
 
+    def _without_empty(self, content: Any, way: Way) -> Any:
+        """The content without keys that have no value, which are as good as absent, and told of.
+
+        But for the keys of a recipe's own levels: a template may leave its `parameters:` or `base_model:` open.
+        """
+        if isinstance(content, list):
+            return [self._without_empty(value, (*way, index)) for index, value in enumerate(content)]
+        if not isinstance(content, dict):
+            return content
+        known = keys_at(way) if way[-1:] != ("parameters",) else []
+        for key in [key for key, value in content.items() if value is None and key not in known]:
+            message = f"`{key}` has no value, which is as good as leaving it out: write `{key}: ...`, or remove it."
+            self._tell_of_no_effect(message, (*way, key))
+        return {key: self._without_empty(value, (*way, key)) for key, value in content.items() if value is not None}
+
+    def _tell_of_no_effect(self, message: str, way: Way) -> None:
+        problem = self._problem("no-effect", message, (*way, KEY), "", [Remove(way)])
+        (self._problems if self._blank.border == "strict" else self._slips).append(problem)
+
     def _leave_architectures_out(self, content: Any, way: Way) -> None:
         """`override_architecture`, which MergeKit takes in a reference: an architecture is read off the model here."""
         if isinstance(content, dict) and "model" in content and content.pop(OVERRIDE, None) is not None:
             message = f"`{OVERRIDE}` has no effect: a model's architecture is read off its tensors and config.json."
-            problem = self._problem("no-effect", message, (*way, OVERRIDE, KEY), "", [Remove((*way, OVERRIDE))])
-            (self._problems if self._blank.border == "strict" else self._slips).append(problem)
+            self._tell_of_no_effect(message, (*way, OVERRIDE))
         for key, value in items_of(content):
             self._leave_architectures_out(value, (*way, key))
 

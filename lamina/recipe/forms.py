@@ -174,13 +174,6 @@ def keys_at(way: Way) -> list[str]:
     return list(by_name.get(names[-1] if names else "", RecipeSchema).model_fields)
 
 
-def without_empty(content: Any) -> Any:
-    """The content without keys that have no value: `parameters:` and nothing after it is as good as absent."""
-    if isinstance(content, dict):
-        return {key: without_empty(value) for key, value in content.items() if value is not None}
-    return [without_empty(value) for value in content] if isinstance(content, list) else content
-
-
 def in_words(value: object) -> str:
     """A value as a letter shows it."""
     if isinstance(value, dict):

@@ -6,8 +6,6 @@ become lines of the user's own text, which keeps its comments, quotes and style.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +17,12 @@ from typing import Any
 import yaml
 
 from lamina.errors import Change
+from lamina.recipe.yaml_text import WIDTH, Verbatim, flow, lines_of, pair_of
 
 Way = tuple[str | int, ...]  # the way to a value: ("slices", 0, "sources", 1, "model")
 END = -1  # in a way: the place after the last entry of a list
-WIDTH = 110  # what fits is written in one line
+MOST_READ_AGAIN = 10_000  # characters of a text that is read with each change; a recipe has hundreds
+_ANCHOR = r"(?<![^\s,\[{{:]){}([^\s,\[\]{{}}]+)"  # `&name`, or `*name`
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,39 @@ def with_ways(step: Step, to_written: Callable[[Way], Way]) -> Step:
 
 def changes_of(text: str, steps: Sequence[Step]) -> tuple[Change, ...]:
     """The lines that the steps change, in the order of the file; none where the text does not show their places."""
+    text += "" if text.endswith("\n") else "\n"  # so that every line has an end
     try:
         edits = sorted(edit for step in steps for edit in _edits(text, _root(text), step))
     except (_NoPlace, yaml.YAMLError, RecursionError):
         return ()
-    if any(before.end > after.start for before, after in pairwise(edits)):
+    if any(before.end > after.start for before, after in pairwise(edits)) or _orphans_an_alias(text, edits):
         return ()
-    return changed_lines(text, edits) if edits else ()
+    if not edits:
+        return ()
+    return changed_lines(text, [edits[0], *(_first_in_flow(text, *pair) for pair in pairwise(edits))])
+
+
+def _first_in_flow(text: str, before: Edit, edit: Edit) -> Edit:
+    """An entry that is put behind others, without its comma where the edit before takes all those out."""
+    if before.text or before.end != edit.start or text[before.start - 1 : before.start] not in "{[":
+        return edit
+    return replace(edit, text=edit.text.removeprefix(", "))
+
+
+def _orphans_an_alias(text: str, edits: Sequence[Edit]) -> bool:
+    """True where an anchor goes out that something refers to which stays."""
+    gone = set(re.findall(_ANCHOR.format("&"), "\n".join(text[edit.start : edit.end] for edit in edits)))
+    if not gone:
+        return False
+    ends = [0, *(end for edit in edits for end in (edit.start, edit.end)), len(text)]
+    kept = "\n".join(
+        [*(text[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)), *(edit.text for edit in edits)]
+    )
+    return bool(gone & set(re.findall(_ANCHOR.format(r"\*"), kept)) - set(re.findall(_ANCHOR.format("&"), kept)))
 
 
 def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
-    """What edits that are in order and apart make of the lines that they touch."""
+    """What edits that are in order and apart make of the lines that they touch; nothing where that is no YAML."""
     start = text.rfind("\n", 0, edits[0].start) + 1
     end = _line_end(text, max(edit.end for edit in edits))
     mended, here = [], start
@@ -110,12 +132,25 @@ def changed_lines(text: str, edits: Sequence[Edit]) -> tuple[Change, ...]:
         here = edit.end
     old = text[start:end].splitlines()
     new = "".join([*mended, text[here:end]]).splitlines()
-    number = text.count("\n", 0, start) + 1
-    return tuple(
+    number = len(text[:start].splitlines()) + 1  # YAML knows other ends of lines than \n, and counts them
+    changes = tuple(
         Change(number + first, tuple(old[first:last]), tuple(line for line in new[start_:end_] if line.strip()))
         for kind, first, last, start_, end_ in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
         if kind != "equal"
     )
+    return changes if len(text) > MOST_READ_AGAIN or _is_yaml_with(text, changes) else ()
+
+
+def _is_yaml_with(text: str, changes: Sequence[Change]) -> bool:
+    """True where whoever writes what is shown has YAML: what is rare (`? key`, aliases) can go wrong in an edit."""
+    lines = text.splitlines()
+    for change in reversed(changes):
+        lines[change.line - 1 : change.line - 1 + len(change.old)] = change.new
+    try:
+        yaml.compose("\n".join(lines), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, order=True)
@@ -148,11 +183,11 @@ def _edits(text: str, root: yaml.Node, step: Step) -> list[Edit]:
             return [Edit(key.start_mark.index, _end(key), flow(name))]
         case Rewrite(way, name, value):
             key, node = _pair(root, way)
-            written = _written(key.start_mark.column, f"{flow(name)}:", value, in_block=not _is_inline(node))
-            return [Edit(key.start_mark.index, max(_end(node), _end(key) + 1), written)]
+            written = pair_of(_column(root, way), f"{flow(name)}:", value, in_block=not _is_inline(node))
+            return [Edit(key.start_mark.index, max(_value_end(text, key, node), _end(key) + 1), written)]
         case Move(way, to):
             _, node = _pair(root, way)
-            value = _Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
+            value = Verbatim(text[node.start_mark.index : _end(node)]) if _is_inline(node) else _content(node)
             return [_removed(text, root, way), _put(text, root, to, value)]
         case Remove(way, first):
             return [_removed(text, root, way, first=first)]
@@ -212,7 +247,7 @@ def _put(text: str, root: yaml.Node, way: Way, value: Any) -> Edit:
 
 def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any) -> Edit:
     if not way:
-        return Edit(0, len(text), "\n".join(_lines(value, 0, in_block=not _is_inline(node))))
+        return Edit(0, len(text), "\n".join(lines_of(value, 0, in_block=not _is_inline(node))))
     start, end = node.start_mark.index, _end(node)
     if isinstance(way[-1], str) and start < _end(_pair(root, way)[0]):
         raise _NoPlace  # an alias: what it stands for is meant elsewhere too
@@ -220,10 +255,20 @@ def _replaced(text: str, root: yaml.Node, way: Way, node: yaml.Node, value: Any)
         return Edit(start, end, flow(value))
     if isinstance(way[-1], str):
         key, _ = _pair(root, way)
-        written = _written(key.start_mark.column, ":", value, in_block=not _is_inline(node))
+        written = pair_of(_column(root, way), ":", value, in_block=not _is_inline(node))
         return Edit(_end(key), max(end, _end(key) + 1), written)
-    lines = _lines(value, node.start_mark.column, in_block=not _is_inline(node))
+    column = _column(root, way)
+    lines = [flow(value)] if column is None else lines_of(value, column, in_block=not _is_inline(node))
     return Edit(start, end, ("\n" + " " * node.start_mark.column).join(lines))
+
+
+def _column(root: yaml.Node, way: Way) -> int | None:
+    """Where the lines of a key, or of a list's entry, begin; None within brackets, which hold no lines of blocks."""
+    around = _node(root, way[:-1])
+    if isinstance(around, yaml.CollectionNode) and around.flow_style:
+        return None
+    node = _pair(root, way)[0] if isinstance(way[-1], str) else _node(root, way)
+    return int(node.start_mark.column)
 
 
 def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
@@ -232,7 +277,7 @@ def _new_pair(text: str, node: yaml.MappingNode, name: str, value: Any) -> Edit:
     first = node.value[0][0] if text[node.start_mark.index] != "?" else node  # `? key` is the long form of `key`
     column = first.start_mark.column
     at = _line_end(text, _end(node))
-    return Edit(at, at, f"\n{' ' * column}{_written(column, f'{flow(name)}:', value)}")
+    return Edit(at, at, f"\n{' ' * column}{pair_of(column, f'{flow(name)}:', value)}")
 
 
 def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
@@ -240,7 +285,7 @@ def _new_entry(text: str, node: yaml.SequenceNode, value: Any) -> Edit:
         return _next_in_flow(text, node, flow(value))
     column = node.start_mark.column
     at = _line_end(text, _end(node))
-    lines = ("\n" + " " * (column + 2)).join(_lines(value, column + 2))
+    lines = ("\n" + " " * (column + 2)).join(lines_of(value, column + 2))
     return Edit(at, at, f"\n{' ' * column}- {lines}")
 
 
@@ -294,8 +339,15 @@ def _end(node: yaml.Node) -> int:
     """Where a node's own text ends; that of a block would go on to the next one."""
     if _is_inline(node) or not node.value:
         return int(node.end_mark.index)
+    if isinstance(node, yaml.ScalarNode):
+        return int(node.end_mark.index) - 1  # `|` and `>` go on to the start of a line, which is not theirs
     last = node.value[-1]
-    return max(_end(last[0]), _end(last[1])) if isinstance(last, tuple) else _end(last)
+    if not isinstance(last, tuple):
+        return _end(last)
+    key, value = last
+    if value.start_mark.index == value.end_mark.index and value.start_mark.line > key.end_mark.line:
+        return _end(key)  # no value at all, as after `? key`: its place is that of whatever comes next
+    return max(_end(key), _end(value))
 
 
 def _is_inline(node: yaml.Node) -> bool:
@@ -309,63 +361,22 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if found < 0 else found
 
 
-class _Verbatim(str):
-    """A value as the user wrote it."""
+class _PlainConstructor(yaml.constructor.SafeConstructor):
+    """Makes of every node what a line of YAML can say: text, numbers, lists and mappings."""
+
+    yaml_constructors = {  # noqa: RUF012 (as PyYAML has it)
+        **yaml.constructor.SafeConstructor.yaml_constructors,
+        "tag:yaml.org,2002:timestamp": yaml.constructor.SafeConstructor.construct_yaml_str,
+        "tag:yaml.org,2002:binary": yaml.constructor.SafeConstructor.construct_yaml_str,
+        "tag:yaml.org,2002:set": yaml.constructor.SafeConstructor.construct_yaml_map,
+        "tag:yaml.org,2002:omap": yaml.constructor.SafeConstructor.construct_yaml_seq,
+        "tag:yaml.org,2002:pairs": yaml.constructor.SafeConstructor.construct_yaml_seq,
+    }
 
 
 def _content(node: yaml.Node) -> Any:
-    return yaml.constructor.SafeConstructor().construct_document(node)
-
-
-def _written(column: int, key: str, value: Any, *, in_block: bool = False) -> str:
-    """A key, with its colon, and its value below or behind it; below it if that `in_block` is more than an entry."""
-    inline = flow(value)
-    fits = column + len(key) + len(inline) < WIDTH and not (in_block and _holds_entries(value))
-    if fits or not isinstance(value, dict | list):
-        return f"{key} {inline}"
-    inside = " " * (column + 2)
-    return f"{key}\n{inside}" + f"\n{inside}".join(_lines(value, column + 2, in_block=in_block))
-
-
-def _lines(value: Any, column: int, *, in_block: bool = False) -> list[str]:
-    """A value in block style, whatever fits into a line in one; `in_block` not what has entries of its own."""
-    fits = 0 < column < WIDTH - len(flow(value)) and not (in_block and _holds_entries(value))
-    if not isinstance(value, dict | list) or not value or fits:
-        return [flow(value)]
-    if isinstance(value, dict):
-        written = [_written(column, f"{flow(key)}:", each, in_block=in_block) for key, each in value.items()]
-        return [line for each in written for line in each.replace("\n" + " " * column, "\n").split("\n")]
-    found = []
-    for each in value:
-        first, *rest = _lines(each, column + 2, in_block=in_block)
-        found += [f"- {first}", *(f"  {line}" for line in rest)]
-    return found
-
-
-def _holds_entries(value: Any) -> bool:
-    """True for a list of models, and what has one in it: a tidy recipe has a line for each."""
-    if isinstance(value, list):
-        return any(isinstance(each, dict) and ("model" in each or _holds_entries(each)) for each in value)
-    return isinstance(value, dict) and any(map(_holds_entries, value.values()))
-
-
-def _in_quotes(text: str) -> str:
-    """Text in double quotes, escaped as YAML has it: JSON writes a sign beyond 16 bits as two, which YAML refuses."""
-    return yaml.safe_dump(text, default_style='"', width=10**6).rstrip("\n")
-
-
-def flow(value: Any) -> str:
-    """A value in one line of YAML."""
-    if isinstance(value, _Verbatim):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str):
-        quoted = yaml.safe_dump({value: value}, default_flow_style=True, width=10**6)
-        plain = re.fullmatch(r"\{(.*): \1\}\n", quoted, re.DOTALL)
-        return _in_quotes(value) if plain is None or "\n" in value else plain[1]
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}.{'nan' if value != value else 'inf'}"
-    return json.dumps(value)
+    """The value of a node. Raises _NoPlace for what has none, as `!!int x`."""
+    try:
+        return _PlainConstructor().construct_document(node)
+    except (ValueError, LookupError) as error:
+        raise _NoPlace from error

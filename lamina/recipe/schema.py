@@ -88,9 +88,10 @@ def _range(raw: Any) -> tuple[int, int]:
 
 
 def _is_whole(number: Any) -> bool:
-    if not isinstance(number, int | float) or isinstance(number, bool):
-        return False
-    return math.isfinite(number) and number == int(number)
+    """True for 2 and 2.0. A whole number may be too large to be any float."""
+    if isinstance(number, float):
+        return math.isfinite(number) and number == int(number)
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _shown_range(raw: Any) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.errors import nearest
-from lamina.recipe.mending import Misformed, Put, Remove, Rename, flow
+from lamina.recipe.mending import Misformed, Put, Remove, Rename
+from lamina.recipe.yaml_text import flow
 
 Scalar = bool | int | float | str
 _FORM = "`{filter: mlp, value: 0.5}`"

@@ -11,53 +11,29 @@ Each maximal run of output layers that the same entries cover, with consecutive 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import yaml
 
 from lamina.errors import Problem
-from lamina.model_ref import ModelRef
+from lamina.recipe.layer_words import MOST_LAYERS, parse_layers
 from lamina.recipe.load import Recipe
 from lamina.recipe.mending import Put, Remove, Step
+from lamina.recipe.overlap import Entry, crossing_problems
 from lamina.recipe.schema import StackEntry
 from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
 from lamina.recipe.slices import Depth, Slice, Source
 from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 
-MOST_LAYERS = 100_000  # a slip of a few digits is told, and not carried out
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A placed entry: its source layers in order stand at output layers `at`, `at + 1`, ..."""
-
-    number: int
-    ref: ModelRef
-    layers: tuple[int, ...]
-    at: int
-    weight: Setting | None
-    parameters: Mapping[str, Setting]
-
-    @property
-    def end(self) -> int:
-        return self.at + len(self.layers)
-
-    @property
-    def way(self) -> Way:
-        return ("stack", self.number)
-
-    def __str__(self) -> str:
-        return f"entry {self.number + 1} (`{self.ref}` at {self.at})"
-
 
 @dataclass(frozen=True)
 class _Share:
     """One entry's part in one output layer. `weight` is None where the entry's own setting gives it."""
 
-    entry: _Entry
+    entry: Entry
     weight: float | None
 
     def place(self, output: int) -> int:
@@ -82,70 +58,14 @@ def slices_of_stack(recipe: Recipe, depth: Depth, problems: list[Problem]) -> li
 
 
 _EITHER = "an entry has either `layers: 8-31` or `layer_range: [8, 32]`"
-FORMS = "the forms are `0-31`, `7`, `8-`, `0-31:2`, or a list of them"
 
 
-def parse_layers(raw: object, depth: int | None, model: str = "the model") -> tuple[int, ...]:
-    """Source layers in words: `0-31`, `7`, `8-`, `0-31:2`, or a list of them. First and last are included.
-
-    `depth` is the number of layers there are, None where that is not known and no end is checked; `model` is
-    what a letter calls it.
-
-    Raises ValueError with what is valid.
-    """
-    if isinstance(raw, list):
-        if not raw:
-            raise ValueError(f"an empty list places no layer; {FORMS}. Did you mean `0-`, all of them?")
-        if any(isinstance(part, list) for part in raw):
-            message = f"`{raw}` is a list within a list; write one list of ranges, as `[0-23, 8-31]`"
-            pair = raw[0] if len(raw) == 1 else None
-            if isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair):
-                message += f". Did you mean `{pair[0]}-{pair[1]}`?"
-            raise ValueError(message)
-        return tuple(layer for part in raw for layer in parse_layers(part, depth, model))
-    text = str(raw).strip()
-    if isinstance(raw, bool) or not (found := re.fullmatch(r"(\d+)(?:(-)(\d*)(?::(\d+))?)?", text)):
-        if colon := re.fullmatch(r"(\d+):(\d+)", text):
-            first, end = map(int, colon.groups())
-            if depth is not None and end > depth:
-                raise ValueError(
-                    f"`{text}` could include layer {end} or not, and goes beyond {model}, which has {depth} layers; "
-                    f"write `layers: {min(first, depth - 1)}-{depth - 1}`, which takes the last"
-                )
-            raise ValueError(
-                f"`{text}` could include layer {end} or not; write `layers: {first}-{end - 1}`, "
-                f"or `layer_range: [{first}, {end}]`, which both leave it out"
-            )
-        if other := re.fullmatch(r"(\d+)\s*(?:\.\.|-|–|to|,)\s*(\d+)", text):
-            raise ValueError(f"`{text}` is no range of layers; {FORMS}. Did you mean `{other[1]}-{other[2]}`?")
-        raise ValueError(
-            f"`{raw if raw != '' else ' '}` is no range of layers; {FORMS}. Did you mean `0-`, all of them?"
-        )
-    first_text, dash, last_text, step = found.groups()
-    start = int(first_text)
-    last = start if dash is None else int(last_text) if last_text else (depth or start + 1) - 1
-    if depth is not None and max(start, last) >= depth:
-        first, step_ = min(start, depth - 1), f":{step}" if step else ""
-        meant = f"{first}-{depth - 1}{step_}" if dash else f"{depth - 1}"
-        raise ValueError(
-            f"`{text}` goes beyond {model}, which has {depth} layers (0 to {depth - 1} is valid). "
-            f"Did you mean `{meant}`?"
-        )
-    if last < start:
-        raise ValueError(f"`{text}` runs backwards. Did you mean `{last}-{start}`?")
-    if step == "0":
-        raise ValueError(f"`{text}` takes steps of 0 layers; the smallest is 1. Did you mean `{start}-{last}`?")
-    if last - start >= MOST_LAYERS:
-        raise ValueError(f"`{text}` is more layers than any model has")
-    return tuple(range(start, last + 1, int(step or 1)))
-
-
-def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entry] | None:
+def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[Entry] | None:
     """The entries with their layers as numbers and their places; `at` defaults to the end of the one before.
 
     None where an entry's layers cannot be told, since that moves all that follow.
     """
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     complete = True
     for number, entry in enumerate(recipe.schema.stack or ()):
         way: Way = ("stack", number)
@@ -173,7 +93,7 @@ def _placed(recipe: Recipe, depth: Depth, problems: list[Problem]) -> list[_Entr
             continue
         parameters = {name: setting for name, setting in entry.parameters.items() if name != "weight"}
         weight = entry.weight or entry.parameters.get("weight")
-        entries.append(_Entry(number, entry.model, layers, at, weight, parameters))
+        entries.append(Entry(number, entry.model, layers, at, weight, parameters))
     return entries if complete else None
 
 
@@ -206,7 +126,7 @@ def _layers_of(entry: StackEntry, depth: int | None) -> tuple[int, ...]:
     return parse_layers(f"{start}-{stop - 1}", depth)
 
 
-def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) -> list[list[_Share]]:
+def _shares(recipe: Recipe, entries: Sequence[Entry], problems: list[Problem]) -> list[list[_Share]]:
     """For each output layer, the entries that make it and their weights."""
     shares: list[list[_Share]] = []
     undecided: list[Problem] = []
@@ -222,19 +142,19 @@ def _shares(recipe: Recipe, entries: Sequence[_Entry], problems: list[Problem]) 
             problems.append(recipe.problem("gap", message, (*after.way, "at"), f"at: {first}", steps))
             continue
         if len(here) > 1:
-            undecided += _crossing_problems(recipe, here, first, last)
+            undecided += crossing_problems(recipe, here, first, last)
         shares += [_blend(recipe.schema.overlap, here, output) for output in range(first, last + 1)]
     problems += undecided[:1]  # the others are mended by the same word
     return shares
 
 
-def _stretches(entries: Sequence[_Entry]) -> list[tuple[int, int]]:
+def _stretches(entries: Sequence[Entry]) -> list[tuple[int, int]]:
     """[first, last] of each maximal stretch of output layers with the same covering entries."""
     cuts = sorted({0, *(entry.at for entry in entries), *(entry.end for entry in entries)})
     return [(start, stop - 1) for start, stop in pairwise(cuts)]
 
 
-def _blend(overlap: str | None, here: Sequence[_Entry], output: int) -> list[_Share]:
+def _blend(overlap: str | None, here: Sequence[Entry], output: int) -> list[_Share]:
     if len(here) > 1 and all(entry.weight is not None for entry in here):
         return [_Share(entry, None) for entry in here]
     if len(here) != 2 or overlap == "average":
@@ -246,83 +166,6 @@ def _blend(overlap: str | None, here: Sequence[_Entry], output: int) -> list[_Sh
         return [_Share(earlier if index < -(-count // 2) else later, 1.0)]
     fraction = index / (count - 1) if count > 1 else 0.5
     return [_Share(earlier, 1 - fraction), _Share(later, fraction)]
-
-
-def _crossing_problems(recipe: Recipe, here: Sequence[_Entry], first: int, last: int) -> list[Problem]:
-    overlap = recipe.schema.overlap
-    weighted = [entry for entry in here if entry.weight is not None]
-    who, way = " and ".join(map(str, here)), here[-1].way
-    layers = f"output layers {span(first, last)}"
-    if recipe.schema.merge_method == "passthrough":
-        return [
-            recipe.problem(
-                "overlap",
-                f"{who} cross on {layers}, and passthrough blends nothing: write `merge_method: linear`, or let none "
-                f"cross (`at: {here[0].end}`).",
-                way,
-                steps=[Put(("merge_method",), "linear")],
-            )
-        ]
-    if recipe.schema.merge_method == "slerp" and (weighted or len(here) > 2):
-        why = f"slerp blends two, and here are {len(here)}: `merge_method: linear` blends any number"
-        if weighted:
-            why = "slerp takes no weights: `overlap: average` or `ramp` gives its t; `merge_method: linear` takes them"
-        steps = [Put(("merge_method",), "linear")]
-        return [recipe.problem("overlap", f"{who} cross on {layers}; {why}.", way, steps=steps)]
-    if len(weighted) == len(here):
-        return []
-    if weighted and overlap is None:
-        missing = next(entry for entry in here if entry.weight is None)
-        message = f"{who} cross on {layers}, and {missing} has no weight: give it one, as `weight: 0.5`."
-        return [recipe.problem("overlap", message, missing.way, steps=[Put((*missing.way, "weight"), 0.5)])]
-    if overlap == "average":
-        return []
-    reason = _not_in_line(here, first, last)
-    if reason == _A_THIRD:
-        return []  # told where all three are
-    if overlap is None:
-        steps = [Put(("overlap",), "average" if reason else "cut")]
-        return [recipe.problem("overlap", f"{who} cross on {layers}. {_choices(here, reason)}", way, steps=steps)]
-    if reason:
-        message = (
-            f"{who} cross on {layers}, and {reason}, so that `overlap: {overlap}` means nothing there. Write "
-            "`overlap: average`, or a `weight` for each entry."
-        )
-        return [recipe.problem("overlap", message, way, steps=[Put(("overlap",), "average")])]
-    return []
-
-
-_A_THIRD = "a third entry meets them"
-
-
-def _not_in_line(here: Sequence[_Entry], first: int, last: int) -> str | None:
-    """Why these entries do not simply follow each other, None where they do."""
-    if len(here) > 2:
-        return f"{len(here)} entries meet"
-    earlier, later = here
-    if later.number != earlier.number + 1:
-        return "they do not follow each other"
-    if later.at < earlier.at:
-        return "the later entry starts before the earlier one"
-    if later.end < earlier.end:
-        return "one lies within the other"
-    if (first, last) != (later.at, earlier.end - 1):
-        return _A_THIRD
-    return None
-
-
-def _choices(here: Sequence[_Entry], reason: str | None) -> str:
-    average = f"`overlap: average` (1/{len(here)} of each) or a `weight` for each entry"
-    if reason:
-        return f"Say how they are blended: {average}."
-    earlier, later = here
-    count = earlier.end - later.at
-    border = later.at + -(-count // 2)
-    return (
-        f"Say how: `overlap: cut` (up to {border - 1} from entry {earlier.number + 1}, from {border} on from entry "
-        f"{later.number + 1}; blends nothing), `overlap: ramp` (entry {later.number + 1} counts 0 at {later.at} and 1 "
-        f"at {earlier.end - 1}), {average}."
-    )
 
 
 def _runs(shares: Sequence[Sequence[_Share]]) -> list[range]:
@@ -360,7 +203,7 @@ def _t(shares: Sequence[Sequence[_Share]]) -> Setting:
     return _gradient([later / (earlier + later) for earlier, later in pairs])
 
 
-def _weight(weights: Sequence[float | None], entry: _Entry, part: range) -> Setting:
+def _weight(weights: Sequence[float | None], entry: Entry, part: range) -> Setting:
     given = [weight for weight in weights if weight is not None]
     if not given:
         return _restricted(entry.weight or (), part, len(entry.layers))

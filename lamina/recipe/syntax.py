@@ -41,7 +41,7 @@ def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem
 
 def _mended(text: str, line: int) -> tuple[Change, ...]:
     """The first of the usual slips that, undone, leaves a text that can be read."""
-    lines = text.split("\n")
+    lines = text.splitlines()
     if not 0 < line <= len(lines) or len(text) > MOST_CHARACTERS:
         return ()
     for number, mended in _tries(lines, line - 1):

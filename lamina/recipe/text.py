@@ -22,6 +22,9 @@ KEY = "<key>"  # at the end of a way: the key itself, not its value
 MOST_DEPTH = 100  # a recipe is ten levels deep
 MOST_NODES = 200_000  # a recipe has hundreds; a bomb of nested aliases has billions
 
+_MERGE = "tag:yaml.org,2002:merge"
+_NO_TAG = "the tag `{}` has no meaning; write the value alone."
+
 # Values under these keys are names, whatever they look like: a model may be called 1.10.
 _NAMES = ("model", "base_model", "path", "revision", "lora", "merge_method", "tokenizer_source", "filter", "source")
 
@@ -152,14 +155,14 @@ class _Reader:
         self._file = file
         self._constructor = yaml.constructor.SafeConstructor()
         self._nodes = 0
-        self._open: set[int] = set()
-        self._written: dict[int, list[str]] = {}  # the keys of each mapping before its merge keys were unfolded
+        self._open: set[yaml.Node] = set()
+        self._written: dict[yaml.Node, list[str]] = {}  # the keys of each mapping before its merge keys were unfolded
 
     def value(self, node: yaml.Node, way: Way) -> Any:
         self._nodes += 1
         if self._nodes > MOST_NODES:
             raise _TooMuch
-        if id(node) in self._open:
+        if node in self._open:
             named = next((part for part in reversed(way) if isinstance(part, str)), "this")
             message = (
                 f"`{named}` repeats an anchor that it stands in itself, without end: leave it out, or write out what "
@@ -172,7 +175,7 @@ class _Reader:
             changes = changes_of(self._text, [Remove(way)])
             raise _Endless(Problem("yaml", message, *place, self._file, changes=changes))
         self.places[way] = _place(node)
-        self._open.add(id(node))
+        self._open.add(node)
         try:
             if isinstance(node, yaml.MappingNode):
                 return self._mapping(node, way)
@@ -181,24 +184,22 @@ class _Reader:
             assert isinstance(node, yaml.ScalarNode)
             return self._scalar(node, way)
         finally:
-            self._open.remove(id(node))
+            self._open.remove(node)
 
     def _mapping(self, node: yaml.MappingNode, way: Way) -> dict[str, Any]:
-        if id(node) not in self._written:  # else it is an alias of what was flattened before
-            self._written[id(node)] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        written = self._written[id(node)]
-        try:
-            self._constructor.flatten_mapping(node)  # `<<: *other`
-        except yaml.YAMLError:
+        if not self._unfolded(node):
             self._fault(
                 "yaml",
                 "`<<` takes a mapping that has an anchor: `<<: *name`, with `&name` before it.",
                 node,
                 steps=[Remove((*way, "<<"))],
             )
-            node.value = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
+        written = self._written[node]
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
+        for before, (key_node, value_node) in zip([None, *node.value], node.value, strict=False):
+            if before is not None and node.flow_style and (number := self._with_comma(before, key_node, value_node)):
+                result[before[0].value] = number
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 word = next((part.value for part in key_node.value if isinstance(part, yaml.ScalarNode)), "key")
                 changes = self._with_word(node, key_node, value_node, word)
@@ -219,6 +220,49 @@ class _Reader:
             self.places[(*way, key, KEY)] = _place(key_node)
             result[key] = self.value(value_node, (*way, key))
         return result
+
+    def _with_comma(self, before: tuple[yaml.Node, yaml.Node], key: yaml.Node, value: yaml.Node) -> float | None:
+        """The number that `{weight: 0,5}` means, which to YAML is `weight: 0` and a key `5` without a value."""
+        name, whole = before
+        is_plain = all(isinstance(part, yaml.ScalarNode) and not part.style for part in (whole, key))
+        between = self._text[whole.end_mark.index : key.start_mark.index]
+        if not is_plain or between != "," or value.start_mark.index != value.end_mark.index:
+            return None
+        if not re.fullmatch(r"[-+]?\d+", whole.value) or not re.fullmatch(r"\d+(e[-+]?\d+)?", key.value):
+            return None
+        number = f"{whole.value}.{key.value}"
+        message = (
+            f"`{whole.value},{key.value}` is two entries, `{name.value}: {whole.value}` and `{key.value}`; a number "
+            f"has a point: `{number}`."
+        )
+        changes = changed_lines(self._text, [Edit(whole.start_mark.index, key.end_mark.index, number)])
+        self.problems.append(Problem("decimal-comma", message, *_place(whole), self._file, number, changes=changes))
+        return float(number)
+
+    def _unfolded(self, node: yaml.MappingNode) -> bool:
+        """Put what `<<: *other` brings before a mapping's own keys; false where it brings what is no mapping.
+
+        Of several in a list the first counts most, and its own keys more, so that they come last.
+        """
+        if node in self._written:  # an alias of what was unfolded before
+            return True
+        self._written[node] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        brought = [value for key, value in node.value if key.tag == _MERGE]
+        own = node.value = [pair for pair in node.value if pair[0].tag != _MERGE]
+        pairs: list[tuple[yaml.Node, yaml.Node]] = []
+        is_sound = True
+        for value in brought:
+            for part in reversed(value.value) if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(part, yaml.MappingNode):
+                    is_sound = self._unfolded(part) and is_sound
+                    self._nodes += len(part.value)
+                    if self._nodes > MOST_NODES:
+                        raise _TooMuch
+                    pairs += part.value
+                else:
+                    is_sound = False
+        node.value = pairs + own
+        return is_sound
 
     def _with_word(self, around: yaml.MappingNode, key: yaml.Node, value: yaml.Node, word: str) -> tuple[Change, ...]:
         """The lines with a word for a key; without the pair where the word has a value beside it."""
@@ -243,6 +287,9 @@ class _Reader:
         is_name = bool(way) and way[-1] in _NAMES and tag in ("int", "float", "bool", "timestamp")
         if is_name or tag == "timestamp" or (tag in ("int", "float") and ":" in text):
             return text
+        if tag == "binary":  # bytes, which nothing in a recipe is
+            self._fault("yaml", _NO_TAG.format("!!binary"), node, steps=[Put(way, text)])
+            return text
         if tag == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
             read, plain = self._constructor.construct_object(node), text.lstrip("+-0_") or "0"
             if str(abs(read)) != plain:
@@ -254,8 +301,9 @@ class _Reader:
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError) as error:
-            what = f"the tag `{node.tag}` has no meaning" if "tag" in str(error) else f"this cannot be read ({error})"
-            self._fault("yaml", f"{what}; write the value alone.", node, steps=[Put(way, text)])
+            unread = f"this cannot be read ({error}); write the value alone."
+            message = _NO_TAG.format(node.tag) if "tag" in str(error) else unread
+            self._fault("yaml", message, node, steps=[Put(way, text)])
             return text
 
     def _fault(

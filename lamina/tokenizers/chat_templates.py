@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-from lamina.tokenizers.files import TOKENIZER_CONFIG, json_mapping
+from lamina.json_mapping import json_mapping
+from lamina.tokenizers.vocabulary import TOKENIZER_CONFIG
 
 TEMPLATE_FILE = "chat_template.jinja"
 OLD_TEMPLATE_FILE = "chat_template.json"  # where processors kept it

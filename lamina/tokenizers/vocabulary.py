@@ -15,9 +15,10 @@ from typing import Any
 
 import xxhash
 
-from lamina.tokenizers.files import TOKENIZER_CONFIG, json_mapping
+from lamina.json_mapping import json_mapping
 
 ADDED_TOKENS = "added_tokens.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 # The first of these that a model has is what transformers reads its vocabulary from.
 MAIN_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")

@@ -340,8 +340,9 @@ def test_a_nan_in_an_input_is_passed_on(desk: Path) -> None:
     assert not any(torch.isnan(tensor).any() for n, tensor in result.tensors.items() if n != name)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_merge_shows_nothing_and_the_same_command_goes_on(desk: Path, how: signal.Signals) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="there no signal is sent to another process")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_an_interrupted_merge_shows_nothing_and_the_same_command_goes_on(desk: Path, how: str) -> None:
     for name in ("x", "y"):
         write_llama(desk / "big" / name, 2, vocabulary=400_000, dtype=torch.float32)
     (desk / "other.yml").write_text(RECIPE.replace("model: ", "model: big/"))
@@ -355,12 +356,12 @@ def test_an_interrupted_merge_shows_nothing_and_the_same_command_goes_on(desk: P
     while run.poll() is None and not (desk / ".out.lamina").exists():
         time.sleep(0.001)
     time.sleep(0.01)
-    run.send_signal(how)
+    run.send_signal(signal.Signals[how])
     code = run.wait(timeout=30)
     if code == 0:  # it was faster than the signal
         assert (desk / "out" / "config.json").exists()
     else:
-        assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+        assert code == (130 if how == "SIGINT" else -signal.SIGKILL)
         assert not (desk / "out").exists()
 
     lamina.merge(desk / "other.yml", desk / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import transformers
 
 import lamina
 from lamina.check.asked import bundled_texts, token_rows
-from lamina.check.behaviour import is_loop, unigram_loss
+from lamina.check.behaviour import Difference, is_loop, unigram_loss
 from lamina.check.check import check
 from lamina.check.findings import Level, Report, Section
 from lamina.check.running import RunningModel
@@ -54,6 +55,11 @@ def test_the_three_texts_have_enough_tokens_for_a_large_vocabulary() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) >= 5 * 8192
 
 
+def test_a_difference_is_told_to_a_hundredth_and_never_as_minus_nothing() -> None:
+    assert str(Difference(0.1449, -0.004, 0.3)) == "+0.14 (0.00 to 0.30)"
+    assert str(Difference(-0.001, -0.2, -0.0001)) == "+0.00 (-0.20 to 0.00)"
+
+
 def test_a_unigram_model_loses_the_entropy_of_the_tokens() -> None:
     assert unigram_loss(np.array([[9, 1, 2, 1, 2]])) == pytest.approx(math.log(2))
     assert unigram_loss(np.array([[9, 1, 1, 1, 1]])) == 0
@@ -92,6 +98,13 @@ def test_a_model_that_knows_less_than_token_counts_is_broken(tmp_path: Path) -> 
     assert any(found.code == "no-language" for found in report.findings)
 
 
+def test_alone_a_model_is_held_to_prose_and_to_texts_of_ones_own(tmp_path: Path) -> None:
+    """Of code and chat a sound model may know nothing."""
+    ruined = changed(BASE, tmp_path / "ruined", _shuffle)
+    for name, verdict in (("prose", Level.BROKEN), ("mine.txt", Level.BROKEN), ("code", Level.HEALTHY)):
+        assert check(ruined, texts={name: TEXT["prose"]}, quick=True).verdict is verdict, name
+
+
 def test_a_loss_that_nothing_explains_is_suspicious(tmp_path: Path) -> None:
     """Noise in every layer, under which each is still itself and no larger than it may be."""
 
@@ -105,6 +118,49 @@ def test_a_loss_that_nothing_explains_is_suspicious(tmp_path: Path) -> None:
     report = check(changed(BASE, tmp_path / "blurred", blur), [BASE], texts=TEXT)
     assert report.verdict is Level.SUSPICIOUS
     assert "no seam or blend" in _section(report, "language").findings[0].message
+
+
+def test_three_whole_task_vectors_lose_language_and_are_told_why(tmp_path: Path) -> None:
+    """They end 19 points of skill below their base: docs/skills.md."""
+    models = ", ".join(f"{{model: {MODELS / name}, parameters: {{weight: 1}}}}" for name in ("rev", "sort", "max"))
+    recipe = f"models: [{models}]\nmerge_method: task_arithmetic\nbase_model: {BASE}\n"
+    lamina.merge(recipe, tmp_path / "whole")
+    lamina.merge(f"{recipe}parameters: {{lambda: 0.5}}\n", tmp_path / "half")
+    (found,) = check(tmp_path / "whole", texts=TEXT, quick=True).findings
+    assert (found.level, found.code) == (Level.SUSPICIOUS, "lost")
+    assert "`lambda`" in found.message
+    assert check(tmp_path / "half", texts=TEXT, quick=True).verdict is Level.HEALTHY
+
+
+def test_a_folder_without_a_tokenizer_is_loaded_and_asked_nothing(tmp_path: Path) -> None:
+    lamina.merge(f"models: [{{model: {REV}}}]\nmerge_method: passthrough\n", tmp_path / "out", copy_tokenizer=False)
+    report = check(tmp_path / "out", texts=TEXT, quick=True)
+    assert report.verdict is Level.HEALTHY
+    assert _section(report, "loads").mark == "ok"
+    assert _section(report, "language").not_run == "the folder has no tokenizer"
+
+
+def _with_one_token_more(folder: Path) -> Path:
+    changed(BASE, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    tokenizer["added_tokens"].append({"id": 768, "content": "<|more|>"} | flags)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_a_parent_with_another_tokenizer_is_told_and_not_compared(tmp_path: Path) -> None:
+    other = changed(BASE, tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    one, two = (next(text for text, number in vocabulary.items() if number == wanted) for wanted in (300, 301))
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    report = check(REV, [other, _with_one_token_more(tmp_path / "more")], texts=TEXT, quick=True)
+    assert "beside more" in _section(report, "language").told
+    assert "beside other" not in _section(report, "language").told
+    assert "has another tokenizer" in _section(report, "parent").not_run
+    assert report.verdict is Level.HEALTHY
 
 
 def test_a_tensor_that_transformers_misses_is_named(tmp_path: Path) -> None:

@@ -120,6 +120,10 @@ FAULTS = [
     Fault("a zeroed layer", _zero_layer, layer=1, level=Level.BROKEN),
     Fault("a zeroed matrix", lambda w: w[in_layer(2, "mlp.down_proj")].zero_(), layer=2,
           key=in_layer(2, "mlp.down_proj")),
+    Fault("a dead head", lambda w: w[in_layer(1, "self_attn.q_proj")][24:48].zero_(), layer=1,
+          key=in_layer(1, "self_attn.q_proj")),
+    Fault("a norm of another size", lambda w: w[in_layer(3, "input_layernorm")].mul_(3), layer=3,
+          key=in_layer(3, "input_layernorm")),
     Fault("two layers swapped", lambda w: swap_layers(w, 1, 2), layer=1),
     Fault("a layer twice where another belongs", _repeat_layer, layer=2),
     Fault("layers off by one", _one_layer_late, layer=2),
@@ -170,6 +174,9 @@ def test_what_was_done_to_a_matrix_is_said(tmp_path: Path) -> None:
         "layer 1: self_attn.q_proj.weight is that of base's layer 1 with its heads permuted (by 24 rows)."
     ]
     assert told[1] == ["layer 1: self_attn.q_proj.weight is that of base's layer 1 with its rows permuted (by 5 rows)."]
+    dead = changed(REV, tmp_path / "dead", lambda weights: weights[in_layer(1, "self_attn.q_proj")][24:48].zero_())
+    (found,) = check(dead, [BASE]).findings
+    assert found.message == ("layer 1: self_attn.q_proj.weight has 24 dead rows (24-47) that base's layer 1 has not.")
     assert told[2][0] == "layer 1 is base's layer 2, where 1 belongs."
 
 
@@ -245,6 +252,24 @@ def test_a_blend_with_other_weights_than_its_recipe_gives_is_broken(tmp_path: Pa
     assert check(tmp_path / "right", recipe=tmp_path / "other.yml").verdict is Level.BROKEN
 
 
+def test_one_element_that_changed_after_the_merge_is_named(tmp_path: Path) -> None:
+    """Though the recipe is compared with a part of what it computes, and its models may be gone."""
+    lamina.merge(SOUND[0], tmp_path / "right")
+
+    def flip(weights: Weights) -> None:
+        weights[in_layer(3, "mlp.up_proj")][-1, -1] *= 2
+
+    altered = changed(tmp_path / "right", tmp_path / "altered", flip)
+    next(altered.glob("*.yml")).unlink()
+    report = check(altered, [REV, SORT])
+    assert report.verdict is Level.BROKEN
+    assert [(found.code, found.layer, found.key) for found in report.findings] == [
+        ("altered", 3, in_layer(3, "mlp.up_proj"))
+    ]
+    told = next(section.told for section in check(tmp_path / "right").sections if section.name == "weights")
+    assert "as the merge wrote them" in told
+
+
 def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) -> None:
     lamina.merge(
         f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
@@ -279,3 +304,93 @@ def test_an_eps_that_went_through_fp32_is_the_same(tmp_path: Path) -> None:
         BASE, tmp_path / "rounded", config=lambda content: content.update(rms_norm_eps=9.999999747378752e-06)
     )
     assert check(rounded, [written]).verdict is Level.HEALTHY
+
+
+def test_a_merge_with_draws_of_another_seed_is_as_its_record_says(tmp_path: Path) -> None:
+    lamina.merge(SOUND[3], tmp_path / "out", seed=5)
+    assert check(tmp_path / "out").verdict is Level.HEALTHY
+    assert check(tmp_path / "out", options={"seed": 6}).verdict is Level.BROKEN
+
+
+def test_models_that_disagree_and_were_merged_all_the_same_are_planned_again(tmp_path: Path) -> None:
+    other = changed(SORT, tmp_path / "sort", config=lambda content: content.update(rms_norm_eps=1e-5))
+    recipe = f"models: [{{model: {REV}}}, {{model: {other}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n"
+    lamina.merge(recipe, tmp_path / "out", unlike_models=True)
+    report = check(tmp_path / "out")
+    assert report.verdict is Level.SUSPICIOUS
+    assert {found.code for found in report.findings} == {"unlike-configs", "config"}
+
+
+def test_a_finding_has_the_place_in_the_recipe_that_makes_its_layer(tmp_path: Path) -> None:
+    recipe = tmp_path / "deep.yml"
+    recipe.write_text(f"stack:\n  - {{model: {BASE}, layers: 0-2}}\n  - {{model: {BASE}, layers: 1-3}}\n")
+    lamina.merge(recipe, tmp_path / "deep")
+    (seam,) = check(tmp_path / "deep", recipe=recipe).findings
+    assert (seam.layer, seam.place) == (3, f"{recipe}:3:5")
+
+
+def test_a_recipe_that_cannot_be_planned_says_so_beside_the_parents(tmp_path: Path) -> None:
+    lamina.merge(SOUND[0], tmp_path / "out")
+    carried = next(tmp_path.glob("out/*.yml"))
+    carried.write_text(carried.read_text().replace(str(SORT), "gone"))
+    report = check(tmp_path / "out", [REV])
+    assert report.verdict is Level.HEALTHY
+    told = next(section.not_run for section in report.sections if section.name == "recipe")
+    assert "gone" in told
+    assert "--recipe" in told
+
+
+def test_a_parent_stands_for_the_model_of_its_name_and_for_no_other(tmp_path: Path) -> None:
+    """What is called `prev` is not `rev`."""
+    lamina.merge(SOUND[0], tmp_path / "out")
+    other = changed(KJV, tmp_path / "prev")
+    assert check(tmp_path / "out", [other]).verdict is Level.HEALTHY
+
+
+def test_a_parent_that_the_recipe_calls_otherwise_is_looked_at_once(tmp_path: Path) -> None:
+    lamina.merge(SOUND[0], tmp_path / "out")
+    (tmp_path / "rev").symlink_to(REV)
+    assert check(tmp_path / "out", [tmp_path / "rev"]).parents == (str(tmp_path / "rev"), str(SORT))
+
+
+CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+def _chatty(folder: Path, template: str, eos: int) -> Path:
+    """The folder with two tokens of a chat in its tokenizer, a template, and a token that ends a text."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    known = tokenizer["model"]["vocab"]
+    for number, token in enumerate(("<|im_start|>", "<|im_end|>")):
+        replaced = next(text for text, id_ in known.items() if id_ == 700 + number)
+        known[token] = known.pop(replaced)
+        tokenizer["model"]["merges"] = [
+            pair for pair in tokenizer["model"]["merges"] if replaced not in (*pair, "".join(pair))
+        ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    return folder
+
+
+def test_a_template_whose_end_of_turn_is_no_eos_is_suspicious(tmp_path: Path) -> None:
+    right = _chatty(changed(BASE, tmp_path / "right"), CHAT, 701)
+    wrong = _chatty(changed(BASE, tmp_path / "wrong"), CHAT, 1)
+    assert check(right, [BASE]).verdict is Level.HEALTHY
+    (found,) = check(wrong, [BASE, right]).findings
+    assert (found.level, found.key) == (Level.SUSPICIOUS, "chat_template")
+    assert "<|im_end|>" in found.message
+
+
+def test_an_end_of_turn_that_a_parent_lacks_too_is_told_and_no_fault(tmp_path: Path) -> None:
+    parent = _chatty(changed(BASE, tmp_path / "parent"), CHAT, 1)
+    report = check(_chatty(changed(BASE, tmp_path / "own"), CHAT, 1), [parent])
+    assert report.verdict is Level.HEALTHY
+    assert [found.code for found in report.findings] == ["end-of-turn"]
+
+
+def test_files_that_are_no_json_are_findings(tmp_path: Path) -> None:
+    folder = changed(BASE, tmp_path / "own")
+    (folder / "generation_config.json").write_text("{")
+    report = check(folder, [BASE])
+    assert report.verdict is Level.BROKEN
+    assert any("generation_config.json" in found.message for found in report.findings)

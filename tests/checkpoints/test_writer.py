@@ -222,6 +222,12 @@ def test_an_old_output_that_a_dead_run_had_replaced_is_removed(tmp_path: Path) -
     assert content_of(tmp_path / "out") == {"a": b"aaaa", "b": b"bbb"}
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_place_that_holds_no_files_is_not_told_to_be_a_full_disk() -> None:
+    with pytest.raises(OutputError, match=r"^/proc/out cannot be made: what is mounted there holds no files"):
+        check_output(Path("/proc/out"), 10, [])
+
+
 def test_a_killed_process_leaves_an_output_that_can_be_written_again(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"

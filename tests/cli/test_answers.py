@@ -112,6 +112,17 @@ def test_ctrl_c_while_planning_is_one_line(lamina: Lamina, monkeypatch: pytest.M
     assert (run.code, run.out, run.err) == (130, "", "\nstopped; the same command can be given again.\n")
 
 
+def test_memory_that_the_system_does_not_give_is_a_letter(lamina: Lamina, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lamina.api.run", refuse)
+    run = lamina("merge", "average.yml", "out")
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith("the system gave no more memory; `-j 1` and a smaller --memory need less")
+    assert [each["code"] for each in lamina("merge", "average.yml", "out", "--json").data["problems"]] == ["memory"]
+
+
 def test_no_color_takes_colour_away_and_a_terminal_brings_it(folder: Path) -> None:
     pty = pytest.importorskip("pty")
     for no_color, coloured in (("1", False), ("", True)):

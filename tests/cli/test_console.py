@@ -25,10 +25,11 @@ def test_every_encoding_shows_it(folder: Path, arguments: list[str], encoding: s
         assert ("█" if encoding in ("utf-8", "cp437") else "#") in shown
 
 
-def test_a_name_with_half_of_a_pair_is_shown_in_utf_8() -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape"])  # the second is that of LC_ALL=C
+def test_a_name_with_half_of_a_pair_is_shown_in_utf_8(encoding: str) -> None:
     script = (
         "import click; from lamina.cli.console import show_what_can_be_shown as show; show(); click.echo('a\\ud800b')"
     )
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
     assert (run.returncode, run.stdout.split()) == (0, [b"a?b"]), run.stderr

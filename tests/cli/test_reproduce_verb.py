@@ -177,3 +177,45 @@ def test_large_tensors_of_every_width_are_digested_by_their_pieces(lamina: Lamin
     found = record(folder / "out")
     assert found["tensors"] == digests_of(folder / "out")
     assert [each["tensors"] for each in found["inputs"]] == [digests_of(folder / name) for name in "ab"]
+
+
+def test_it_is_made_again_elsewhere_beside_models_of_the_same_names(
+    lamina: Lamina, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "another" / "machine"
+    shutil.copytree(merged, elsewhere / "out")
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "models", elsewhere / "models")
+    (tmp_path / "models").unlink()
+    monkeypatch.chdir(elsewhere)
+    assert lamina("reproduce", "out").out.startswith("out · made again, to the bit · ")
+
+
+OWN = """
+import lamina
+from lamina.merge_methods import Block, Lambda, Tile
+
+@lamina.merge_method(base="required")
+def part(tile: Tile, *, lambda_: Lambda = 1.0) -> Block:
+    \"\"\"The base plus lambda times the first delta.\"\"\"
+    return lambda_ * tile.inputs[0]
+"""
+OWN_RECIPE = """
+models: [{model: models/rev}, {model: models/sort}]
+merge_method: own.py:part
+base_model: models/base
+parameters: {lambda: 0.5}
+"""
+
+
+def test_a_merge_by_a_method_of_ones_own_is_made_again_when_its_code_may_run(lamina: Lamina, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "own.yml").write_text(OWN_RECIPE)
+    assert lamina("merge", "own.yml", "out").code == 0
+    (folder / "own.py").unlink()
+    run = lamina("reproduce", "out")
+    assert (run.code, "give `--allow-own-code`" in run.err) == (2, True)
+    assert lamina("reproduce", "out", "--allow-own-code").code == 0
+    code = folder / "out" / "own.py"
+    code.write_text(code.read_text().replace("return lambda_", "return 0.9 * lambda_"))
+    run = lamina("reproduce", "out", "--allow-own-code")
+    assert (run.code, "other bytes when it is made again" in run.out) == (3, True)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import lamina
+from lamina.api import forecast
 from lamina.checkpoints import files, writer
 from lamina.errors import InputChanged, OutputError, WriteFailed
 
@@ -199,6 +200,8 @@ def test_an_input_that_changed_since_a_run_was_stopped_is_a_letter_with_the_ways
     assert "b/model.safetensors: changed since this merge was begun" in str(caught.value)
     assert "lamina clean" in str(caught.value)
     assert "--force" in str(caught.value)
+    assert str(forecast(own / "plain.yml", out).refusal) == str(caught.value)
+    assert forecast(own / "plain.yml", out, force=True).refusal is None
 
     assert shard.read_bytes() == before
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # the old state

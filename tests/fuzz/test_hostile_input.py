@@ -129,12 +129,16 @@ REACHING: dict[str, Callable[[Path], object]] = {
     "a new file elsewhere": lambda elsewhere: (elsewhere / "new").write_text(""),
     "a file that is removed": lambda elsewhere: (elsewhere / "secret").unlink(),
     "a folder that is made": lambda elsewhere: (elsewhere / "new").mkdir(),
+    "a file that is moved out": lambda elsewhere: (elsewhere.parent / "inside" / "file").rename(elsewhere / "new"),
+    "a file that is moved in": lambda elsewhere: (elsewhere / "secret").rename(elsewhere.parent / "inside" / "new"),
+    "a second name": lambda elsewhere: (elsewhere / "new").hardlink_to(elsewhere.parent / "inside" / "file"),
 }
 
 
 @pytest.mark.parametrize("what", REACHING)
 def test_the_guard_sees_what_reaches_out(what: str, tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "file").write_text("")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret").write_text("untouched")
     with pytest.raises(Escape), guarded(tmp_path / "inside"):

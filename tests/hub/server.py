@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .uploads import Uploads
+
 PIECE = 1 << 16
 
 
@@ -88,6 +90,7 @@ class HubServer:
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.faults = Faults()
+        self.uploads = Uploads()
         self.requests: list[Request] = []
         self.sent: list[tuple[str, int, int]] = []  # file name, first byte, number of bytes
         self._account = threading.Lock()
@@ -104,6 +107,12 @@ class HubServer:
 
             def do_HEAD(self) -> None:
                 hub._answer(self)
+
+            def do_POST(self) -> None:
+                hub._receive(self)
+
+            def do_PUT(self) -> None:
+                hub._receive(self)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -158,7 +167,20 @@ class HubServer:
             self.requests.clear()
             self.sent.clear()
 
+    def content(self, name: str, raw: bytes) -> Content:
+        """A file as the Hub keeps it."""
+        return _content(name, raw)
+
     # answers
+
+    def _receive(self, http: BaseHTTPRequestHandler) -> None:
+        path, token = unquote(urlsplit(http.path).path), http.headers.get("Authorization")
+        with self._account:
+            self.requests.append(Request(http.command, path, None, token, False, http.headers.get("User-Agent", "")))
+        status, answer = self.uploads.answer(self, http, path, token)
+        code = {"X-Error-Code": "RepoNotFound"} if status == 404 else {}
+        body = answer if isinstance(answer, dict) else {"error": answer}
+        _send(http, status, {"Content-Type": "application/json", **code}, json.dumps(body).encode())
 
     def _answer(self, http: BaseHTTPRequestHandler) -> None:
         if self._stopped:  # on a connection that was open before
@@ -206,7 +228,9 @@ class HubServer:
 
     def _tree(self, http: BaseHTTPRequestHandler, name: str, commit: str) -> None:
         """The other kind of listing, which huggingface_hub asks for before it fetches a whole model."""
-        siblings = [_sibling(file, content, True) for file, content in self.repos[name].commits[commit].items()]
+        repo = self.repos[name]
+        files = repo.commits[repo.refs.get(commit, commit)]
+        siblings = [_sibling(file, content, True) for file, content in files.items()]
         entries = [
             {"type": "file", "path": each.pop("rfilename"), "oid": each.pop("blobId"), **each} for each in siblings
         ]

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download
 
 import lamina
+from lamina.api import forecast
 from lamina.checkpoints import hub
 from lamina.checkpoints.checkpoint import LocalFiles, open_checkpoint, same_file
 from lamina.checkpoints.hub_client import HubOptions
@@ -174,6 +175,12 @@ def test_notices_come_before_anything_is_fetched(hub_server: HubServer, mean: Pa
     sent: list[int] = []
     lamina.merge(mean, tmp_path / "out", on_plan=lambda _plan: sent.append(hub_server.tensor_bytes_sent()))
     assert sent == [0]
+
+
+def test_the_plan_of_an_output_fetches_no_tensor(hub_server: HubServer, mean: Path, tmp_path: Path) -> None:
+    found = forecast(mean, tmp_path / "out")
+    assert (found.refusal, found.staged) == (None, 0)
+    assert hub_server.tensor_bytes_sent() == 0
 
 
 def test_a_merge_that_is_there_already_is_left_as_it_is(hub_server: HubServer, mean: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import datetime
 import os
 import re
 import time
@@ -153,6 +155,68 @@ def mutations(draw: st.DrawFn) -> str:
 @MORE
 @given(text=mutations())
 def test_recipes_with_slips_in_them(world: Path, text: str) -> None:
+    check(world, text)
+
+
+ODD = [
+    None, True, -1, 10**400, 1.5, float("nan"), "", "~", "<<", "a@b@c", "\0", "\x85", "\U0001f600", "1e-5", "x" * 500,
+    [], {}, [None], [[]], {None: None}, {"filter": None, "value": None}, [{"value": {}}], b"bytes",
+    datetime.date(2020, 1, 1), "one\ntwo\n",
+]  # fmt: skip
+
+
+def ways(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value that stands in a list or a mapping."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [each for key, part in inside for each in ((*way, key), *ways(part, (*way, key)))]
+
+
+def at(value: Any, way: tuple[Any, ...]) -> Any:
+    for key in way:
+        value = value[key]
+    return value
+
+
+@st.composite
+def misplaced(draw: st.DrawFn) -> str:
+    """A recipe some of whose values went out, became odd, or stand elsewhere: twice, in a list, under another key."""
+    content = draw(st.sampled_from([read for text in RECIPES if isinstance(read := readable(text), dict)]))
+    content = copy.deepcopy(content)
+    for _ in range(draw(st.integers(1, 4))):
+        if not (there := ways(content)):
+            break
+        way = draw(st.sampled_from(there))
+        around, key, value = at(content, way[:-1]), way[-1], at(content, way)
+        match draw(st.integers(0, 6)):
+            case 0:
+                del around[key]
+            case 1:
+                around[key] = draw(st.sampled_from(ODD))
+            case 2:
+                around[key] = copy.deepcopy(at(content, draw(st.sampled_from(there))))
+            case 3:
+                around[key] = [copy.deepcopy(value)] * draw(st.integers(1, 2))  # twice: an anchor and an alias
+            case 4:
+                around[key] = {draw(KEYS): value}
+            case 5 if isinstance(around, dict):
+                around[draw(KEYS)] = around.pop(key)
+            case _:
+                around[key] = None
+    style = draw(st.sampled_from([None, True, False]))
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=style, allow_unicode=draw(st.booleans()))
+
+
+def readable(text: str) -> Any:
+    """The content of a text; None where it is no YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return None
+
+
+@MORE
+@given(text=misplaced())
+def test_recipes_with_values_that_stand_elsewhere(world: Path, text: str) -> None:
     check(world, text)
 
 

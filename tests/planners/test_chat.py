@@ -69,7 +69,8 @@ def test_auto_among_models_without_a_template_leaves_none_and_says_so(desk: Desk
     three(desk, None, None, None)
     recipe = THREE + "    chat_template: auto\n"
     assert "chat_template.jinja" not in desk.side_files(recipe)
-    assert "none of the models has a chat template" in desk.notices(recipe, "chat-template")[0]
+    [told] = desk.notices(recipe, "chat-template")
+    assert "none of the models has a chat template" in told
 
 
 @pytest.mark.parametrize(

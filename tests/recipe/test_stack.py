@@ -17,10 +17,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lamina.errors import Problem
+from lamina.recipe.layer_words import parse_layers
 from lamina.recipe.load import parse_recipe
 from lamina.recipe.settings import Position, setting_at
 from lamina.recipe.slices import Slice
-from lamina.recipe.stack import parse_layers, slices_of_stack
+from lamina.recipe.stack import slices_of_stack
 
 # Layers in words
 

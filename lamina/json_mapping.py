@@ -1,11 +1,9 @@
-"""The small JSON files of a tokenizer."""
+"""JSON that holds a mapping, which is all that the small files of a model are."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-
-TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def json_mapping(raw: bytes, name: str) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""What is scored: a folder, a model of the Hub, or a recipe that nobody has written out. Opened by headers first."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from lamina import api
+from lamina.check.models import opened
+from lamina.checkpoints.hub_client import HubOptions
+from lamina.errors import CheckpointError
+from lamina.evaluate.harness import Harness
+from lamina.execute.live_model import frameworks, live_model
+from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
+from lamina.planners.small_files import small_files
+from lamina.tokenizers.chat_templates import template_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be scored. `name` is what tables call it; `digest` is the same for the same content.
+
+    `parents` are the folders of the models that a recipe names, by their names there. `running` loads it.
+    """
+
+    name: str
+    digest: str
+    has_template: bool
+    parents: Mapping[str, Path] = field(default_factory=dict)
+    is_parent: bool = False
+    running: Callable[[Harness, str], Any] = field(repr=False, compare=False, default=lambda _harness, _dtype: None)
+
+
+def subject(source: str, hub: HubOptions, options: api.Options) -> Subject:
+    """A model or recipe as it is named. Fetches what it is made of, reads headers and samples.
+
+    `options` are for recipes. Raises the letters of a recipe or a checkpoint.
+    """
+    path = Path(source)
+    if path.suffix in (".yml", ".yaml") or path.is_file():
+        return _of_recipe(path, options)
+    return _of_folder(source, hub)
+
+
+def parents_of(subjects: Sequence[Subject], hub: HubOptions) -> Iterator[Subject]:
+    """The models that the recipes among them are made of."""
+    for each in subjects:
+        for name, folder in each.parents.items():
+            yield replace(_of_folder(str(folder), hub), name=Path(name).name, is_parent=True)
+
+
+def _of_folder(source: str, hub: HubOptions) -> Subject:
+    with opened(source, hub) as model:
+        files = dict(small_files(model, (*TOKENIZER_FILES, *OTHER_FILES)))  # those of the Hub come here by this
+        known = [model.checkpoint.fingerprint, model.checkpoint.sample(), json.dumps(model.config, sort_keys=True)]
+        folder = model.checkpoint.folder
+    name = source if not Path(source).exists() else Path(source).name or source
+    return Subject(
+        name,
+        xxhash.xxh3_128_hexdigest(json.dumps([*known, _digests(files)]).encode()),
+        _has_template(files, source),
+        running=lambda harness, dtype: harness.running(str(folder), dtype=dtype),
+    )
+
+
+def _of_recipe(path: Path, options: api.Options) -> Subject:
+    with api.tensors(path, **options) as merged:
+        files = {
+            file.name: file.content
+            for file in merged.plan.files
+            if any(fnmatch(file.name, each) for each in (*TOKENIZER_FILES, "config.json"))
+        }
+        digest, parents = merged.fingerprint(), merged.folders
+
+    def running(harness: Harness, dtype: str) -> Any:
+        with harness.quiet(), api.tensors(path, **options) as merged:
+            model = live_model(merged, harness.device, dtype)
+        with _tokenizer(files, path) as tokenizer:
+            return harness.running(model, tokenizer)
+
+    return Subject(path.name, digest, _has_template(files, str(path)), parents, running=running)
+
+
+@contextmanager
+def _tokenizer(files: Mapping[str, bytes], path: Path) -> Iterator[Any]:
+    """The tokenizer that the published folder would have."""
+    _, transformers = frameworks()
+    with tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        try:
+            yield transformers.AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: the merge has no tokenizer that transformers reads.") from error
+
+
+def _has_template(files: Mapping[str, bytes], source: str) -> bool:
+    try:
+        return template_of(files) is not None
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}.") from error
+
+
+def _digests(files: Mapping[str, bytes]) -> list[list[str]]:
+    return [[name, xxhash.xxh3_64_hexdigest(content)] for name, content in files.items()]

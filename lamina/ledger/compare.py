@@ -1,0 +1,107 @@
+"""Rows beside each other: which is better by a score, and what in two recipes made two scores differ. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lamina.ledger.runs import Run, Score
+from lamina.recipe.text import written_way
+
+ABSENT = "-"  # where one recipe has no such value
+
+
+def ranked(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
+    """The runs with a score of this name, best first: whole ones, and apart from them limited ones.
+
+    Equal ones keep their order; what is no number comes last.
+    """
+    scored = [(run, score) for run in runs if (score := run.score(name)) is not None]
+
+    def key(pair: tuple[Run, Score]) -> tuple[bool, float]:
+        score = pair[1]
+        return math.isnan(score.value), score.value if score.lower_is_better else -score.value
+
+    in_order = sorted(scored, key=key)
+    return [run for run, score in in_order if not score.limited], [run for run, score in in_order if score.limited]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A value that differs between two recipes: its path as `--set` takes it, and how both write it."""
+
+    path: str
+    first: str
+    second: str
+
+
+def recipe_changes(first: str, second: str) -> list[Changed]:
+    """The values in which two recipes' texts differ, in the order of the first, then what only the second has."""
+    ours, theirs = dict(_values(yaml.safe_load(first))), dict(_values(yaml.safe_load(second)))
+    return [
+        Changed(path, ours.get(path, ABSENT), theirs.get(path, ABSENT))
+        for path in dict.fromkeys([*ours, *theirs])
+        if ours.get(path) != theirs.get(path)
+    ]
+
+
+def _values(content: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Every value of a tree by its path. A list of plain values, as a gradient is, is one value."""
+    if isinstance(content, dict):
+        for key, inside in content.items():
+            yield from _values(inside, (*way, str(key)))
+    elif isinstance(content, list) and any(isinstance(each, dict | list) for each in content):
+        for index, inside in enumerate(content):
+            yield from _values(inside, (*way, index))
+    else:
+        yield written_way(way), yaml.safe_dump(content, default_flow_style=True, width=1000).split("\n...")[0].strip()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A score that two runs have. `difference` is second minus first, `margin` half the width of its 95% interval.
+
+    `paired` where both have the values of the same items: then the interval is of the items' differences. `margin`
+    is None where the standard errors are not known.
+    """
+
+    name: str
+    first: Score
+    second: Score
+    difference: float
+    margin: float | None
+    paired: bool
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        return self.margin is not None and abs(self.difference) > self.margin
+
+
+def compared_scores(first: Run, second: Run) -> list[Compared]:
+    """The scores that both runs have. A limited one and a whole one are not compared."""
+    pairs = [(score, second.score(score.name)) for score in first.scores]
+    return [_compared(ours, theirs) for ours, theirs in pairs if theirs is not None and ours.limited == theirs.limited]
+
+
+def _compared(first: Score, second: Score) -> Compared:
+    paired = bool(first.items) and first.items_digest == second.items_digest and len(first.items) == len(second.items)
+    if paired:
+        margin: float | None = paired_margin(first.items, second.items)
+    elif first.stderr is not None and second.stderr is not None:
+        margin = 1.96 * math.hypot(first.stderr, second.stderr)
+    else:
+        margin = None
+    return Compared(first.name, first, second, second.value - first.value, margin, paired)
+
+
+def paired_margin(first: Sequence[float], second: Sequence[float]) -> float:
+    """Half the width of the normal 95% interval of the mean of paired differences; infinite for a single item."""
+    differences = np.subtract(second, first, dtype=np.float64)
+    if len(differences) < 2:
+        return math.inf
+    return 1.96 * float(differences.std(ddof=1)) / math.sqrt(len(differences))

@@ -1,0 +1,63 @@
+"""Rows of what was done: what of a merge and of a check is worth noting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lamina.api import Result
+from lamina.check.findings import Report
+from lamina.checkpoints.writer import made_by
+from lamina.ledger.runs import Parent, Run, versions
+from lamina.plans.plan import Plan
+
+
+def merge_run(result: Result) -> Run:
+    """The row of a merge."""
+    return Run(
+        "merge",
+        run_name(result.plan.title, result.recipe.overrides.values()),
+        recipe=result.recipe.text,
+        plan=result.plan.digest,
+        parents=parents_of(result.plan),
+        versions=versions(),
+        seed=result.plan.seed,
+        seconds=result.seconds,
+        peak_memory=result.peak_memory,
+        output=str(result.out.absolute()),
+        details={"non_finite": list(result.non_finite)} if result.non_finite else {},
+    )
+
+
+def check_run(report: Report) -> Run:
+    """The row of a check. A folder that a merge made is known by its plan's digest."""
+    folder = Path(report.model)
+    here = folder.exists()
+    return Run(
+        "check",
+        report.model,
+        plan=str(made_by(folder).get("plan", "")) if here else "",
+        parents=tuple(Parent(name) for name in report.parents),
+        versions=versions(),
+        seconds=report.seconds,
+        peak_memory=report.peak_memory,
+        output=str(folder.absolute()) if here else report.model,
+        verdict=str(report.verdict),
+        details={
+            "findings": [
+                {"section": section.name, "level": str(each.level), "code": each.code, "message": each.message}
+                for section in report.sections
+                for each in section.findings
+            ]
+        },
+    )
+
+
+def parents_of(plan: Plan) -> tuple[Parent, ...]:
+    """The models that a plan reads."""
+    return tuple(Parent(source.name, source.commit) for source in plan.inputs)
+
+
+def run_name(title: str, set_values: Iterable[str]) -> str:
+    """`skills.yml`, and what was changed in it: `skills.yml parameters.t=0.3`."""
+    return " ".join([title, *set_values])

@@ -1,0 +1,88 @@
+"""`lamina check` and `lamina merge --check`: verdicts, exit codes, places, JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lamina.cli.check import CHECK_FIELDS
+
+from .conftest import Lamina
+
+DEEP = "stack:\n  - {model: models/base, layers: 0-2}\n  - {model: models/base, layers: 1-3}\n"
+
+
+@pytest.fixture
+def another(folder: Path) -> Path:
+    """rev, but for the activation that its config.json says."""
+    shutil.copytree(folder / "models" / "rev", folder / "another")
+    config = json.loads((folder / "another" / "config.json").read_text())
+    (folder / "another" / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
+    return folder / "another"
+
+
+def test_a_healthy_model_is_told_with_what_was_measured(lamina: Lamina) -> None:
+    run = lamina("check", "models/rev", "--parents", "models/base", "--weights-only")
+    assert run.code == 0
+    assert run.out.startswith("models/rev · healthy\n")
+    assert "layers come from base 0-3" in run.out
+
+
+def test_suspicious_is_3_and_broken_4_unless_asked_otherwise(lamina: Lamina, another: Path) -> None:
+    asked = ("check", another, "--parents", "models/base", "--weights-only")
+    assert lamina(*asked).code == 3
+    assert lamina(*asked, "--fail-on", "broken").code == 0
+    config = json.loads((another / "config.json").read_text())
+    (another / "config.json").write_text(json.dumps(config | {"vocab_size": 700}))
+    assert lamina(*asked).code == lamina(*asked, "--fail-on", "broken").code == 4
+
+
+def test_the_mildest_verdict_that_fails_may_be_needs_training(lamina: Lamina, folder: Path) -> None:
+    (folder / "deep.yml").write_text(DEEP)
+    assert lamina("merge", "deep.yml", "deep").code == 0
+    run = lamina("check", "deep", "--weights-only")
+    assert (run.code, run.out.splitlines()[0]) == (0, "deep · needs training")
+    assert "(deep/lamina.yml:3:5)" in run.out
+    assert lamina("check", "deep", "--weights-only", "--fail-on", "needs training").code == 3
+
+
+def test_what_is_up_scaled_says_which_layers_to_train(lamina: Lamina) -> None:
+    assert lamina("upscale", "models/base", "deeper", "--to", "6", "-q").code == 0
+    assert "deeper/training.md says which layers." in lamina("check", "deeper", "--weights-only").out
+
+
+def test_findings_come_as_data_with_layer_and_place(lamina: Lamina, folder: Path) -> None:
+    (folder / "deep.yml").write_text(DEEP)
+    lamina("merge", "deep.yml", "deep")
+    data = lamina("check", "deep", "--weights-only", "--recipe", "deep.yml", "--json").data
+    assert data["verdict"] == "needs training"
+    assert [(each["layer"], each["place"]) for each in data["findings"]] == [(3, "deep.yml:3:5")]
+    assert set(data) == {key for keys in CHECK_FIELDS for key in keys.split(", ")}
+
+
+def test_a_merge_is_checked_when_it_is_there(lamina: Lamina) -> None:
+    run = lamina("merge", "average.yml", "out", "--check", "--seed", "3")
+    assert run.code == 0
+    assert "merged in" in run.out
+    assert "out · healthy" in run.out
+    assert "with the values that the recipe" in run.out
+
+
+def test_what_a_check_finds_is_the_exit_code_of_the_merge_which_stays(lamina: Lamina, another: Path) -> None:
+    recipe = "models: [{model: another}, {model: models/base}]\nmerge_method: linear\n"
+    asked = ("merge", "-", "out", "--check", "--allow-crimes", "--json")
+    run = lamina(*asked, stdin=recipe + "parameters: {weight: 0.5}\n")
+    assert run.code == 3
+    assert (another.parent / "out" / "model.safetensors").is_file()
+    found = run.data["check"]
+    assert found["verdict"] == "suspicious"
+    assert "config" in [each["code"] for each in found["findings"]]
+
+
+def test_a_plan_is_not_checked(lamina: Lamina) -> None:
+    run = lamina("merge", "average.yml", "out", "--dry-run", "--check")
+    assert run.code == 0
+    assert "healthy" not in run.out

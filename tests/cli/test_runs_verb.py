@@ -1,0 +1,214 @@
+"""`lamina runs`: rows that verbs leave behind, found, ranked, compared."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.ledger.ledger import Ledger
+from lamina.ledger.runs import KINDS, RUN_FIELDS, Run, Score
+
+from .conftest import AVERAGE, Lamina
+
+
+def add(file: Path, *rows: Run) -> None:
+    with Ledger(file) as ledger:
+        for row in rows:
+            ledger.add(row)
+
+
+def keys(fields: object) -> set[str]:
+    return {key for names in fields for key in names.split(", ")}  # type: ignore[attr-defined]
+
+
+def test_a_merge_and_a_check_of_it_are_rows_of_the_same_plan(lamina: Lamina, folder: Path) -> None:
+    lamina("merge", "average.yml", "out", "--set", "models[0].parameters.weight=0.7", "--seed", "3")
+    lamina("check", "out", "--weights-only")
+    check, merge = lamina("runs", "--json").data
+    assert (merge["kind"], check["kind"]) == ("merge", "check")
+    assert merge["name"] == "average.yml models[0].parameters.weight=0.7"
+    assert "0.7" in merge["recipe"]
+    assert merge["seed"] == 3
+    assert merge["output"] == str(folder / "out")
+    assert [parent["name"] for parent in merge["parents"]] == ["models/rev", "models/sort"]
+    assert merge["plan"] == check["plan"] != ""
+    assert check["verdict"] == merge["health"] == "healthy"
+    assert keys(RUN_FIELDS) | {"health"} == set(merge)
+
+
+def test_an_upscaling_is_a_row_with_the_recipe_that_it_stands_for(lamina: Lamina) -> None:
+    lamina("upscale", "models/base", "deeper", "--to", "6")
+    (row,) = lamina("runs", "--json").data
+    assert "stack:" in row["recipe"]
+
+
+def test_without_a_ledger_nothing_is_noted(lamina: Lamina, ledger_file: Path) -> None:
+    assert lamina("merge", "average.yml", "out", "--no-ledger").code == 0
+    assert not ledger_file.exists()
+
+
+def test_a_ledger_that_is_named_is_the_one_that_is_written_and_read(lamina: Lamina, ledger_file: Path) -> None:
+    lamina("merge", "average.yml", "out", "--ledger", "mine.sqlite")
+    assert len(lamina("runs", "--ledger", "mine.sqlite", "--json").data) == 1
+    assert not ledger_file.exists()
+
+
+def _newer(file: Path) -> None:
+    with sqlite3.connect(file) as rows:
+        rows.execute("PRAGMA user_version=99")
+
+
+def _read_only(file: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    file.parent.chmod(0o500)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda file: file.write_text("no rows " * 500), lambda file: file.mkdir(), _newer, _read_only],
+    ids=["corrupt", "a folder", "newer", "read-only"],
+)  # fmt: skip
+def test_a_ledger_that_cannot_be_written_never_breaks_a_merge(
+    lamina: Lamina, folder: Path, ledger_file: Path, spoil: object
+) -> None:
+    spoil(ledger_file)  # type: ignore[operator]
+    run = lamina("merge", "average.yml", "out")
+    assert run.code == 0
+    assert (folder / "out" / "model.safetensors").exists()
+    assert run.err.count("not noted") == 1
+
+
+def test_no_token_gets_into_the_ledger(lamina: Lamina, ledger_file: Path) -> None:
+    lamina("merge", "average.yml", "out", "--token", "hf_abcdefgh")
+    assert b"hf_abcdefgh" not in b"".join(each.read_bytes() for each in ledger_file.parent.iterdir())
+
+
+def test_an_empty_ledger_says_what_to_do(lamina: Lamina) -> None:
+    run = lamina("runs")
+    assert run.code == 0
+    assert "no runs yet" in run.out
+    assert "lamina merge" in run.out
+    assert lamina("runs", "--json").data == []
+
+
+def score(value: float, name: str = "skills", **more: object) -> Score:
+    return Score(name, value, 0.016, 400, "share", **more)  # type: ignore[arg-type]
+
+
+def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledger_file: Path) -> None:
+    loss = [Score("loss", value, unit="nats", lower_is_better=True) for value in (4.1, 4.0)]
+    add(
+        ledger_file,
+        Run("eval", "worse", scores=(score(0.8), loss[0])),
+        Run("eval", "tenth", scores=(score(0.99, limited=True),)),
+        Run("eval", "better", plan="p", scores=(score(0.9), loss[1])),
+        Run("merge", "unscored"),
+        Run("check", "out", plan="p", verdict="suspicious"),
+    )
+    assert lamina("runs", "--sort", "skills").out.splitlines() == [
+        "run  recipe        skills       loss   health",
+        "r3   better        90.0 ± 1.6   4.000  suspicious",
+        "r1   worse         80.0 ± 1.6   4.100",
+        "* of a part of the items: not ranked beside whole ones",
+        "r2   tenth         99.0 ± 1.6*",
+    ]
+    assert [row["name"] for row in lamina("runs", "--sort", "loss", "--json").data] == ["better", "worse"]
+
+
+def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, ledger_file: Path) -> None:
+    add(ledger_file, Run("eval", "a", scores=(score(0.5),)))
+    run = lamina("runs", "--sort", "skils")
+    assert run.code == 2
+    assert "Did you mean `skills`?" in run.err
+
+
+def test_runs_are_filtered(lamina: Lamina, ledger_file: Path) -> None:
+    old = datetime.now(UTC) - timedelta(days=3)
+    rows = [Run(kind, kind, at=old) for kind in KINDS]
+    add(ledger_file, *rows, Run("merge", "new", recipe="merge_method: ties"))
+    assert [row["name"] for row in lamina("runs", "--since", "2d", "--json").data] == ["new"]
+    assert [row["name"] for row in lamina("runs", "--kind", "merge", "--json").data] == ["new", "merge"]
+    assert [row["name"] for row in lamina("runs", "--text", "Ties", "--json").data] == ["new"]
+    assert "no run is like that" in lamina("runs", "--verdict", "broken").out
+    assert lamina("runs", "--since", "soon").code == 2
+
+
+def test_a_long_name_keeps_its_end_and_the_table_its_width(
+    lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    add(ledger_file, Run("eval", "a" * 100 + " t=0.3", scores=(score(0.5),)))
+    lines = lamina("runs", "--sort", "skills").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "t=0.3" in lines[1]
+
+
+def test_all_of_a_run_is_shown(lamina: Lamina) -> None:
+    lamina("merge", "average.yml", "out")
+    shown = lamina("runs", "show", "r1").out
+    assert "models    models/rev" in shown
+    assert all(line in shown for line in AVERAGE.splitlines())
+    assert lamina("runs", "show", "r2").code == 2
+    assert lamina("runs", "show", "x").code == 2
+
+
+def test_two_runs_are_compared_in_recipes_and_in_pairs_of_answers(lamina: Lamina, ledger_file: Path) -> None:
+    first = np.tile([1.0, 0.0, 1.0, 0.0], 100)
+    second = np.tile([1.0, 0.0, 1.0, 1.0], 100)
+    same = {"items_digest": "d"}
+    add(
+        ledger_file,
+        Run("eval", "a", recipe="t: 0.3\nsame: 1\n", scores=(score(0.5, items=tuple(first), **same),)),
+        Run("eval", "b", recipe="same: 1\nt: [0, 0.5]\nseed: 2\n", scores=(score(0.75, items=tuple(second), **same),)),
+    )
+    lines = lamina("runs", "diff", "r1", "r2").out.splitlines()
+    assert lines[3:6] == ["  recipe  r1   r2", "  t       0.3  [0, 0.5]", "  seed    -    2"]
+    # The differences are 1 in a quarter of 400 questions: 1.96 sqrt(0.25 · 0.75 / 399) = 4.2 points.
+    assert lines[-1] == "  skills  50.0 ± 1.6  75.0 ± 1.6  +25.0 ± 4.2  beyond chance, paired"
+    data = lamina("runs", "diff", "1", "2", "--json").data
+    assert keys(RUNS_DIFF_FIELDS) == set(data)
+    assert data["scores"][0]["paired"]
+
+
+def test_answers_to_other_questions_are_not_paired(lamina: Lamina, ledger_file: Path) -> None:
+    for digest in ("d", "e"):
+        add(ledger_file, Run("eval", digest, scores=(score(0.5, items=(1.0, 0.0), items_digest=digest),)))
+    (compared,) = lamina("runs", "diff", "1", "2", "--json").data["scores"]
+    assert not compared["paired"]
+    assert compared["margin"] == pytest.approx(1.96 * 0.016 * 2**0.5)
+
+
+def test_a_limited_score_and_a_whole_one_are_not_compared(lamina: Lamina, ledger_file: Path) -> None:
+    add(ledger_file, Run("eval", "a", scores=(score(0.5),)), Run("eval", "b", scores=(score(0.5, limited=True),)))
+    assert "no score that both have" in lamina("runs", "diff", "1", "2").out
+
+
+def test_runs_are_exported_as_csv(lamina: Lamina, folder: Path, ledger_file: Path) -> None:
+    add(ledger_file, Run("eval", "a, b", recipe="x: 1\n", scores=(score(0.5),)), Run("merge", "c"))
+    assert lamina("runs", "export", "runs.csv", "--kind", "eval").code == 0
+    (row,) = csv.DictReader(io.StringIO((folder / "runs.csv").read_text()))
+    assert (row["name"], row["skills"], row["recipe"]) == ("a, b", "0.5", "x: 1\n")
+    assert len(list(csv.reader(io.StringIO(lamina("runs", "export").out)))) == 3
+
+
+def test_a_thousand_rows_are_ranked_in_half_a_second(lamina: Lamina, ledger_file: Path) -> None:
+    items = tuple(float(number % 3) for number in range(800))
+    with Ledger(ledger_file) as ledger:
+        ledger._rows.execute("PRAGMA synchronous=OFF")
+        for number in range(1000):
+            scores = [score(number / 1000, name, items=items) for name in ("skills", "rev", "sort")]
+            ledger.add(Run("eval", f"run {number}", recipe=AVERAGE, scores=tuple(scores)))
+    started = time.process_time()
+    lines = lamina("runs", "--sort", "skills").out.splitlines()
+    assert time.process_time() - started < 0.5
+    assert lines[1].startswith("r1000")
+    assert lines[-1] == "and 970 more: --limit N"
