@@ -89,6 +89,12 @@ def upscale_recipe(
     except (CheckpointError, ValueError) as error:
         raise RecipeError([Problem("model", f"{error}")]) from error
     try:
+        if lists := opened.architecture.parts:
+            message = (
+                f"`{opened.name}` has its layers in {len(lists)} lists ({', '.join(lists)}), so what to train of it "
+                "cannot be said as `training.md` does. A recipe with `stack` moves its layers all the same."
+            )
+            raise RecipeError([Problem("upscale", message)])
         if method == "solar":
             _refuse_unless_none(method, add=add, at=at or None)
             found = solar(opened, to=to, drop=drop, overlap=overlap, scale_repeated=scale_repeated)

@@ -54,11 +54,12 @@ NOT_ADDING: Mapping[str, str] = {
     **dict.fromkeys(
         ("beam", "doge", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "minimax", "zaya"), _SCALED
     ),
-    **dict.fromkeys(("diffllama", "gpt_neox_japanese", "zamba", "zamba2"), _INDEXED),
+    **dict.fromkeys(("diffllama", "gpt_neox_japanese", "zamba2"), _INDEXED),
     **dict.fromkeys(("deepseek_v4", "gemma3n", "gemma3n_text", "reformer"), _STREAMS),
     **dict.fromkeys(("inkling_text", "minimax_m3_vl_text"), _ROUNDED),
     "longcat_flash": "some experts hand on what they are given, and add it whatever the weights are",
     "inkling2_text": "layers read what earlier layers gave, by their index",
+    "zamba": "layers share one block, which a new one cannot have at zero for itself",
     "rwkv": "the first layer norms the stream, and layers are rescaled by their index",
 }  # fmt: skip
 

@@ -19,6 +19,8 @@ from lamina.architectures.quirks import (
     HEAD_NAMES,
     NEXT_TOKEN_KEYS,
     PACKED,
+    PARTS,
+    SHARED_BLOCKS,
     TEXT_CONFIGS,
     USUAL_HEAD_NAME,
 )
@@ -43,7 +45,9 @@ class Architecture:
     checkpoint holds it: a `tied` model uses its embedding there. `next_token` are tensors that predict further tokens
     from what the last layer gives, in layers numbered on from it or under names of their own. `packed` tensors among
     those before hold something of every layer, side by side on an axis (0: rows, -1: columns). A class that is not
-    `can_be_tied` needs a head of its own.
+    `can_be_tied` needs a head of its own. The layers `sharing` have one block in common, the tensors `shared`, which
+    stand in the first of them and are not among its own. `parts` are lists beside each other, each with a part of every
+    layer: the first word of a suffix names its list, and `prefix` is the first list's.
     """
 
     prefix: str
@@ -57,6 +61,9 @@ class Architecture:
     next_token: tuple[str, ...] = ()
     packed: tuple[tuple[str, int], ...] = ()
     can_be_tied: bool = True
+    shared: tuple[str, ...] = ()
+    sharing: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -73,7 +80,10 @@ class Architecture:
         return tuple(name for name in self.after if name != self.head and not _is_of_head(name))
 
     def layer_name(self, index: int, suffix: str) -> str:
-        return f"{self.prefix}.{index}.{suffix}"
+        if not self.parts:
+            return f"{self.prefix}.{index}.{suffix}"
+        part, _, rest = suffix.partition(".")
+        return f"{_beside(self.prefix, part or self.parts[0])}.{index}.{rest}"
 
     def next_token_name(self, name: str, depth: int) -> str:
         """The name of one of `next_token` behind a stack of another depth: numbers that go on from it go with it."""
@@ -90,9 +100,15 @@ def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Archi
     for name in names:
         if found := _NUMBERED.match(name):
             stacks[found[1]][int(found[2])].append(found[3])
-    depth_key, depth, prefix = _stack(stacks, config)
-    layers = tuple(tuple(stacks[prefix][index]) for index in range(depth))
-    others = [name for name in names if not _is_layer(name, prefix, depth)]
+    parts = PARTS.get(str(config.get("model_type")), ())
+    depth_key, depth, prefix = _stack(stacks, config, parts[:1])
+    lists = {_beside(prefix, part): f"{part}." for part in parts} or {prefix: ""}
+    layers = tuple(
+        tuple(f"{part}{suffix}" for each, part in lists.items() for suffix in stacks[each][index])
+        for index in range(depth)
+    )
+    layers, shared, sharing = _without_shared(layers, SHARED_BLOCKS.get(str(config.get("model_type"))))
+    others = [name for name in names if not any(_is_layer(name, each, depth) for each in lists)]
     next_token = tuple(name for name in others if _in_stack(name, prefix) or _NEXT_TOKEN.search(name))
     ends = [name for name in others if name not in set(next_token)]
     embedding = _embedding(ends)
@@ -114,6 +130,9 @@ def infer_architecture(names: Iterable[str], config: Mapping[str, Any]) -> Archi
             (name, axis) for name in before for word, axis in PACKED.items() if name.endswith(f"{word}.weight")
         ),
         can_be_tied=head is None or _can_be_tied(config),
+        shared=shared,
+        sharing=sharing,
+        parts=parts,
     )
 
 
@@ -151,10 +170,15 @@ def _can_be_tied(config: Mapping[str, Any]) -> bool:
     return known is None or known.head is not None
 
 
+def _beside(prefix: str, part: str) -> str:
+    """The prefix of another list beside this one."""
+    return f"{prefix.rpartition('.')[0]}.{part}"
+
+
 def _stack(
-    stacks: Mapping[str, Mapping[int, Sequence[str]]], config: Mapping[str, Any]
+    stacks: Mapping[str, Mapping[int, Sequence[str]]], config: Mapping[str, Any], first_part: Sequence[str]
 ) -> tuple[tuple[str, ...], int, str]:
-    """Where config.json says the depth, the depth, and the prefix of the one stack that has it."""
+    """Where config.json says the depth, the depth, and the prefix of the one stack that has it (of its first part)."""
     depths = list(_depths(config))
     if not depths:
         raise ValueError(f"config.json gives no number of layers under any of {', '.join(DEPTH_KEYS)}.")
@@ -164,6 +188,8 @@ def _stack(
             prefix for prefix, layers in stacks.items() if set(range(depth)) <= set(layers) <= set(range(depth + extra))
         ]
         decoders = [prefix for prefix in fitting if not _TOWER.search(prefix) and not _NEXT_TOKEN.search(f"{prefix}.")]
+        if first_part:
+            decoders = [prefix for prefix in decoders if prefix.rpartition(".")[2] in first_part]
         if len(decoders) > 1:  # an encoder of the same length
             decoders = [prefix for prefix in decoders if re.search("decoder|language_model|text", prefix)]
         if len(decoders) == 1:
@@ -174,6 +200,19 @@ def _stack(
         f"config.json announces {depth} layers ({'.'.join(key)}); the numbered stacks found are: {seen}. "
         "Lamina merges models with exactly one stack of that length."
     )
+
+
+def _without_shared(
+    layers: tuple[tuple[str, ...], ...], block: str | None
+) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...], tuple[int, ...]]:
+    """The layers without a block that one of them holds for all of its kind, the block's tensors, and those layers."""
+    holders = [layer for layer in layers if block is not None and any(each.startswith(f"{block}.") for each in layer)]
+    if len(holders) != 1:  # none, or each has a copy that goes with it
+        return layers, (), ()
+    shared = tuple(each for each in holders[0] if each.startswith(f"{block}."))
+    own = set(holders[0]) - set(shared)
+    sharing = tuple(index for index, layer in enumerate(layers) if set(layer) - set(shared) == own)
+    return tuple(tuple(each for each in layer if each not in shared) for layer in layers), shared, sharing
 
 
 def _depths(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -369,7 +369,6 @@ FACTS: Sequence[Fact] = (
         "for that stand in lists beside the layers (`attn_res`), the first of them of the second layer",
     ),
     own_index(("diffllama",), "compute with their own number: moved, they are other functions"),
-    own_index(("zamba",), "share one block, which is stored once, in the first of them: it does not go with a layer"),
     own_index(("zamba2",), "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip
 

@@ -23,5 +23,11 @@ NEXT_TOKEN_KEYS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden
 HEAD_NAMES = {"gpt_neox": "embed_out.weight"}
 USUAL_HEAD_NAME = "lm_head.weight"
 
+# Lists side by side, each with a part of every layer, where others have one list of layers.
+PARTS = {"xlm": ("attentions", "layer_norm1", "ffns", "layer_norm2")}
+
+# A block that all layers of one kind share, and that files hold in the first of them alone.
+SHARED_BLOCKS = {"zamba": "shared_transf"}
+
 # Tensors that hold something of every layer side by side (Gemma 3n and 4), and the axis on which they do.
 PACKED = {"embed_tokens_per_layer": -1, "per_layer_model_projection": 0}

@@ -145,6 +145,6 @@ def end_role_of(name: str) -> Role:
         return Role.POSITIONS
     word = blocks[-1] if blocks else name
     if _NORM.search(word):  # LFM2 calls its final norm `embedding_norm`
-        is_first = any("embed" in part for part in blocks) and word != "embedding_norm"
+        is_first = any("embed" in part or part.endswith("_emb") for part in blocks) and word != "embedding_norm"
         return Role.NORM if is_first else Role.FINAL_NORM
     return Role.EMBEDDING if _EMBEDDINGS.match(word) else Role.OTHER

@@ -173,6 +173,8 @@ def _dropped(request: Request, jobs: Jobs, findings: Findings) -> Iterator[Dropp
                 continue
             if name in reasons:
                 yield Dropped(model.name, name, reasons[name])
+            elif name in (architecture.layer_name(architecture.sharing[0], each) for each in architecture.shared):
+                yield Dropped(model.name, name, "no layer that uses this block is used")
             elif name in architecture.next_token:
                 yield Dropped(model.name, name, "it predicts further tokens from a layer that is not the last")
             elif architecture.tied and name == architecture.head:

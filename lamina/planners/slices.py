@@ -54,6 +54,7 @@ def jobs_of(request: Request, findings: Findings, trace: Trace | None = None) ->
         for name in _names(request, embed, lambda model: model.architecture.before)
     ]
     jobs += [make(name, source_name, place) for name, source_name, place in _layers(request)]
+    jobs += [make(name, source_name, place) for name, source_name, place in _shared(request, findings)]
     jobs += [make(name, _same(name), norm) for name in _names(request, norm, lambda model: model.architecture.norms)]
     if request.keeps_next_token:
         behind = _behind_last(request)
@@ -84,6 +85,29 @@ def _layers(request: Request) -> Iterator[tuple[str, _NameIn, Place]]:
             for suffix in _suffixes(request, entry, index):
                 yield request.donor.architecture.layer_name(output, suffix), _in_layer(index, suffix), place
             output += 1
+
+
+def _shared(request: Request, findings: Findings) -> Iterator[tuple[str, _NameIn, _Place]]:
+    """The same for the block that all layers of one kind share: it stands in the first of them, and is made there."""
+    places = [
+        _Place(entry, request.method, Position(index, entry.depth), output)
+        for output, (entry, index) in enumerate((entry, i) for entry in request.slices for i in range(entry.depth))
+        if any(origin.layer in origin.decoder.architecture.sharing for origin in request.origins[output])
+    ]
+    for place in places[:1]:
+        for suffix in request.donor.architecture.shared:
+            yield request.donor.architecture.layer_name(places[0].layer or 0, suffix), _in_sharing(suffix), place
+    for place in places[1:]:
+        if [source.ref for source in place.entry.sources] != [source.ref for source in places[0].entry.sources]:
+            message = (
+                f"output layers {places[0].layer} and {place.layer} come from other models, and in a "
+                f"{request.donor.config.get('model_type')} they share one block; take such layers from the same models."
+            )
+            findings.fault("shared-block", message, place.entry.way)
+
+
+def _in_sharing(suffix: str) -> _NameIn:
+    return lambda model, _source: model.architecture.layer_name(model.architecture.sharing[0], suffix)
 
 
 def _suffixes(request: Request, entry: Slice, index: int) -> list[str]:

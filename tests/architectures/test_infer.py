@@ -96,6 +96,17 @@ def test_a_vision_tower_of_the_same_depth_is_no_decoder() -> None:
     assert infer_architecture(names, {"text_config": {"num_hidden_layers": 3}}).prefix == "model.layers"
 
 
+def test_lists_side_by_side_hold_parts_of_each_layer() -> None:
+    parts = ("attentions", "layer_norm1", "ffns", "layer_norm2")
+    names = [f"transformer.{part}.{index}.weight" for part in parts for index in range(2)]
+    names += ["transformer.embeddings.weight", "transformer.layer_norm_emb.weight"]
+    found = infer_architecture(names, {"model_type": "xlm", "n_layers": 2})
+    assert found.layers == (("attentions.weight", "layer_norm1.weight", "ffns.weight", "layer_norm2.weight"),) * 2
+    assert found.layer_name(1, "ffns.weight") == "transformer.ffns.1.weight"
+    assert found.before == tuple(names[-2:])
+    assert found.after == ()
+
+
 def test_an_embedding_and_a_head_for_each_codebook_are_ends() -> None:
     names = [f"model.decoder.embed_tokens.{i}.weight" for i in range(4)] + [f"lm_heads.{i}.weight" for i in range(4)]
     names += ["model.decoder.layers.0.x", "model.decoder.layer_norm.weight"]

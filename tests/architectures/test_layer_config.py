@@ -232,7 +232,6 @@ def test_what_a_list_says_of_them_comes_after_the_layers_and_goes_with_them() ->
         ({"scale_attn_by_inverse_layer_idx": True}, "divides by its own number"),
         ({"n_layers_per_attn_res_block": 2}, "goes by its number"),
         ({"model_type": "diffllama"}, "compute with their own number"),
-        ({"model_type": "zamba", "layers_block_type": ["mamba", "hybrid"] * 2}, "share one block"),
         ({"model_type": "zamba2"}, "share blocks"),
     ],
     ids=str,

@@ -131,8 +131,12 @@ def test_the_decoder_of_gemma_3n_moves_beside_its_towers_as_it_does_alone(tmp_pa
     assert ours["text_config"]["num_hidden_layers"] == theirs["num_hidden_layers"] == len(order)
 
 
-# Stacks in parallel lists, a shared block, lists of tensors beside the layers: of no common class, and refused.
-REFUSED_NEEDLESSLY = {"inkling2_text", "xlm", "zamba"}
+def test_a_block_that_layers_share_goes_with_the_first_of_them(tmp_path: Path) -> None:
+    assert {found.verdict for found in examine("zamba", tmp_path).maps.values()} == {WORKS}
+
+
+# Its lists of tensors beside the layers are numbered from the second layer on.
+REFUSED_NEEDLESSLY = {"inkling2_text"}
 
 
 def test_the_page_has_every_class_once_and_nothing_that_is_wrong() -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
+import lamina
+from lamina.architectures.quirks import PARTS
 from lamina.errors import RecipeError
 from lamina.models.plain import PlainModel
 from lamina.planners.training import training_files
@@ -20,6 +25,7 @@ from lamina.planners.upscale import Upscaling, llama_pro, solar
 from lamina.recipe.load import parse_recipe
 from lamina.recipe.stack import slices_of_stack
 from lamina.tensor_spec import DTYPES, TensorSpec
+from lamina.upscaling import Method
 
 LLAMA = (
     "input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.o_proj.weight", "post_attention_layernorm.weight",
@@ -251,6 +257,17 @@ def test_a_filter_does_not_match_the_head() -> None:
 )
 def test_llama_pro_is_refused_with_the_reason(kind: str, config: dict[str, Any], told: str) -> None:
     assert told in refused(lambda: llama_pro(model(4, kind=kind, config=config)))
+
+
+@pytest.mark.parametrize("method", ["solar", "llama-pro"])
+def test_layers_in_several_lists_are_left_to_recipes(tmp_path: Path, method: Method) -> None:
+    names = [f"transformer.{part}.{i}.weight" for part in PARTS["xlm"] for i in range(4)]
+    save_file({name: np.ones((2, 2), np.float32) for name in [*names, "transformer.embeddings.weight"]},
+              tmp_path / "model.safetensors")  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "xlm", "n_layers": 4}))
+    with pytest.raises(RecipeError, match=r"has its layers in 4 lists .* A recipe with `stack` moves"):
+        lamina.upscale(tmp_path, tmp_path / "out", method=method)
+    assert not (tmp_path / "out").exists()
 
 
 def test_packed_outputs_cannot_be_zeroed() -> None:
