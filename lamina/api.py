@@ -409,7 +409,7 @@ def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """A plan is some ten objects a tensor and no cycle: going through them again and again took a quarter of planning."""
+    """A plan is some ten objects a tensor and no cycle: going through them again and again is a quarter of planning."""
     collecting = gc.isenabled()
     gc.disable()
     try:
