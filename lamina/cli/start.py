@@ -22,4 +22,7 @@ def main() -> NoReturn:
 
         code = stopped("", as_json="--json" in sys.argv)
     signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    # Where Ctrl-C came in text that Python compiled (it makes dataclasses so), `python -m lamina` would end by the
+    # signal instead of with our code, unless other text has run since.
+    exec("")
     sys.exit(code)

@@ -147,7 +147,8 @@ def writer_layout() -> writer.Layout:
     return lay_out({"a": TensorSpec((4,), F32)})
 
 
-# Ctrl-C at the moment at which a module is looked for.
+# Ctrl-C at the moment at which a module is looked for, in text that is compiled, as where a dataclass is made. Run as
+# `python -m`, where Python remembers that, and would end by the signal.
 AT_IMPORT = """
 import os, signal, sys
 module = sys.argv.pop(1)
@@ -155,7 +156,7 @@ class Interrupts:
     def find_spec(name, path=None, target=None):
         if name == module:
             sys.meta_path.remove(Interrupts)
-            os.kill(os.getpid(), signal.SIGINT)
+            exec("os.kill(os.getpid(), signal.SIGINT)")
 sys.meta_path.insert(0, Interrupts)
 from lamina.cli.start import main
 main()
@@ -166,7 +167,9 @@ main()
 @pytest.mark.parametrize("module", ["lamina.cli.main", "click", "lamina.cli.plan", "yaml", "numpy", "lamina.api"])
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_ctrl_c_while_it_starts_is_one_sentence_too(folder: Path, module: str, as_json: bool) -> None:
-    command = [sys.executable, "-c", AT_IMPORT, module, "plan", "average.yml", *(["--json"] if as_json else [])]
+    (folder / "interrupted.py").write_text(AT_IMPORT)
+    flags = ["--json"] if as_json else []
+    command = [sys.executable, "-m", "interrupted", module, "plan", "average.yml", *flags]
     run = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
