@@ -100,6 +100,11 @@ class RunningModel:
         self.layers = _layers(self.model, depth)
 
     @property
+    def is_rounded(self) -> bool:
+        """True where it computes in less than fp32."""
+        return bool(self.model.dtype.itemsize < self._torch.float32.itemsize)
+
+    @property
     def longest(self) -> int:
         """How many tokens a row may have."""
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)

@@ -13,7 +13,7 @@ import transformers
 
 import lamina
 from lamina.check.asked import bundled_texts, token_rows
-from lamina.check.behaviour import Difference, is_loop, unigram_loss
+from lamina.check.behaviour import CACHE_TOLERANCE, ROUNDED_CACHE_TOLERANCE, Difference, is_loop, unigram_loss
 from lamina.check.check import check
 from lamina.check.findings import Level, Report, Section
 from lamina.check.running import RunningModel
@@ -58,6 +58,18 @@ def test_the_three_texts_have_enough_tokens_for_a_large_vocabulary() -> None:
 def test_a_difference_is_told_to_a_hundredth_and_never_as_minus_nothing() -> None:
     assert str(Difference(0.1449, -0.004, 0.3)) == "+0.14 (0.00 to 0.30)"
     assert str(Difference(-0.001, -0.2, -0.0001)) == "+0.00 (-0.20 to 0.00)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_that_reads_the_cache_of_another_is_told_from_rounding(dtype: torch.dtype) -> None:
+    running = RunningModel(BASE, 4, 563_040)
+    running.model.to(dtype)
+    assert running.is_rounded is (dtype is torch.bfloat16)
+    tolerance = ROUNDED_CACHE_TOLERANCE if running.is_rounded else CACHE_TOLERANCE
+    row = token_rows(running, TEXT)["prose"].ravel()[:128]
+    assert running.cached_difference(row, 8) < tolerance / 2
+    running.layers[3].self_attn.layer_idx = 2
+    assert running.cached_difference(row, 8) > tolerance * 2
 
 
 def test_a_unigram_model_loses_the_entropy_of_the_tokens() -> None:

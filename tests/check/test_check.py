@@ -270,6 +270,16 @@ def test_one_element_that_changed_after_the_merge_is_named(tmp_path: Path) -> No
     assert "as the merge wrote them" in told
 
 
+def test_weights_that_sum_to_three_are_told_by_the_recipe_and_without_it(tmp_path: Path) -> None:
+    thrice = SOUND[0].replace("weight: 0.5", "weight: 1.5, normalize: false")
+    lamina.merge(thrice, tmp_path / "out")
+    assert [(found.level, found.code) for found in check(tmp_path / "out").findings] == [
+        (Level.SUSPICIOUS, "weight-sum")
+    ]
+    next((tmp_path / "out").glob("*.yml")).unlink()
+    assert "norm" in {found.code for found in check(tmp_path / "out", [REV, SORT]).findings}
+
+
 def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) -> None:
     lamina.merge(
         f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
