@@ -30,6 +30,7 @@ from lamina.cli.plan import FORECAST_FIELDS
 from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
 from lamina.ledger.runs import RUN_FIELDS
@@ -113,7 +114,8 @@ These digests tell of accidents, not of malice: xxh3 is no cryptographic hash.
 
 `lamina reproduce OUT --digests-only` reads the folder once and compares. `lamina reproduce OUT` also makes the merge
 again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside
-it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3.
+it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3. A
+merge by a method of one's own carries the method's file; read it, and `--allow-own-code` runs it.
 
 ## The model card
 
@@ -184,6 +186,7 @@ JSON_FIELDS = {
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
     "lamina eval --json": EVAL_FIELDS,
+    "lamina sweep --json": SWEEP_FIELDS,
     "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
     "lamina runs show --json": RUN_FIELDS,
     "lamina runs diff --json": RUNS_DIFF_FIELDS,

@@ -289,9 +289,10 @@ def test_openllm_is_six_tasks_with_the_examples_that_the_harness_shows(monkeypat
 
 def test_tasks_of_a_group_score_as_the_group_does_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `openllm` a group of two tasks here: a plain one and a group, each with examples that only it asks for."""
-    plain = TASK.format(file=(folder / "reversed.jsonl").as_posix(), rest=KINDS["written"]).replace("fewshot_split: test\n", "")
+    file = (folder / "reversed.jsonl").as_posix()
+    plain = TASK.format(file=file, rest=KINDS["written"]).replace("fewshot_split: test\n", "")
     (folder / "one.yaml").write_text(plain.replace("reversed\n", "one\n"))
-    sub = TASK.format(file=(folder / "reversed.jsonl").as_posix(), rest=KINDS["chosen"]).replace("reversed\n", "sub\n")
+    sub = TASK.format(file=file, rest=KINDS["chosen"]).replace("reversed\n", "sub\n")
     (folder / "sub.yaml").write_text(sub)
     aggregate = [{"metric": "acc", "weight_by_size": True}]
     (folder / "two.yaml").write_text(json.dumps({"group": "two", "task": ["sub"], "aggregate_metric_list": aggregate}))
