@@ -9,8 +9,8 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
-	@echo "make demo-smollm2   set up (about 1.5 GB with torch), get a real chat model (93 MB) and make it deeper"
-	@echo "make test    set up (about 1.3 GB with torch, some minutes) and pass the tests"
+	@echo "make demo-smollm2   set up (about 2 GB with torch), get a real chat model (93 MB) and make it deeper"
+	@echo "make test    set up (about 1.8 GB with torch, some minutes) and pass the tests"
 	@echo "make lint    style, types and floors only"
 	@echo "make docs    write the generated pages of docs/ again"
 	@echo "make architectures   move the layers of every class of transformers (15 minutes): docs/architectures.md"
@@ -89,7 +89,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "setting up: Lamina, torch, transformers and the test tools, about 1.3 GB in .venv, some minutes"
+	@echo "setting up: Lamina, torch, transformers, lm-eval and the test tools, about 1.8 GB in .venv, some minutes"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 

@@ -20,6 +20,7 @@ from lamina.checkpoints.layout import INDEX_NAME, lay_out
 from lamina.checkpoints.writer import MADE_BY
 from lamina.cli.check import CHECK_FIELDS
 from lamina.cli.diff import DIFF_FIELDS
+from lamina.cli.eval import EVAL_FIELDS
 from lamina.cli.main import EXIT_CODES, cli
 from lamina.cli.merge import RESULT_FIELDS
 from lamina.cli.mergekit_flags import IDLE_FLAGS, ON_CPU
@@ -130,7 +131,7 @@ Only `lamina merge` writes, and `lamina upscale` and `lamina demo`, which merge.
 merge that was stopped or killed leaves that folder: the same command goes on from it, and `lamina clean` removes
 it. Where nothing can be put beside OUT, or OUT has to stay (a mount point, the working directory), the folder is
 `OUT/.lamina/`, and config.json is moved out of it last. Models of the Hub are fetched into its cache (--cache-dir)
-before."""
+before. `lamina eval` keeps scores."""
 FILES_WRITTEN = {
     "`OUT/model.safetensors`": "the tensors; or `model-00001-of-0000N.safetensors` and so on, with "
     f"`{INDEX_NAME}`, where they are larger than --shard-size",
@@ -145,6 +146,8 @@ FILES_WRITTEN = {
     "`OUT/training.md`, `OUT/training.json`": "of `lamina upscale`: which layers to train, ready for PyTorch, PEFT, "
     "Axolotl and LLaMA-Factory",
     f"`OUT/{MADE_BY}`": "what made the folder, with a digest of every tensor: docs/provenance.md",
+    "`lamina-evaluations/MODEL-TASK-*.json`": "of `lamina eval`: each score with its items (docs/eval.md); --out names "
+    "another folder",
 }
 
 MERGEKIT_INTRO = "All are accepted by `lamina merge`, in their `--no-` forms too, so that a command line can be kept."
@@ -182,6 +185,7 @@ JSON_FIELDS = {
     "lamina reproduce --json": REPRODUCTION_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
+    "lamina eval --json": EVAL_FIELDS,
     "lamina sweep --json": SWEEP_FIELDS,
     "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
     "lamina runs show --json": RUN_FIELDS,

@@ -15,11 +15,14 @@ import click
 from lamina.api import Options
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import allow_own_code_option, hub_options, seed_option, set_option
 from lamina.evaluate.compare import Comparison, Row
 from lamina.evaluate.evaluation import DTYPES, Step, Template, evaluate
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.skills import Difference
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import eval_run
 from lamina.wording import counted
 
 # What `lamina eval --json` prints, by key.
@@ -58,6 +61,7 @@ EVAL_FIELDS: Mapping[str, str] = {
 @seed_option
 @allow_own_code_option
 @hub_options
+@ledger_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def eval(
@@ -76,6 +80,7 @@ def eval(
     seed: int,
     allow_own_code: bool,
     hub: HubOptions,
+    notebook: Notebook,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -107,6 +112,7 @@ def eval(
             models, tasks.split(","), out, parents=parents, against=against, template=template, dtype=dtype,
             batch=batch, device=device, few_shot=few_shot, limit=limit, hub=hub, options=options,
             allow_own_code=allow_own_code, shown=shown, progress=tell,
+            scored=lambda subject, made, seconds: notebook.note(eval_run(subject, made, seconds)),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"stopped; {out} keeps what was scored, and the same command goes on.") from stop

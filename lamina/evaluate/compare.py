@@ -63,7 +63,11 @@ def compared(
 
 
 def _row(model: str, ours: Mapping[str, Evaluation], theirs: Mapping[str, Evaluation], is_parent: bool) -> Row:
-    paired = {task: theirs[task] for task in ours if task in theirs and ours[task].asked_the_same(theirs[task])}
+    paired = {
+        task: theirs[task]
+        for task, made in ours.items()
+        if made.items_digest and task in theirs and made.items_digest == theirs[task].items_digest
+    }
     by_task = {task: difference([ours[task].scores], [other.scores]) for task, other in paired.items()}
     over = None
     if len(paired) == len(ours) and (len(ours) == 1 or _mean(ours) is not None):

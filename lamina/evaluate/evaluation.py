@@ -6,6 +6,7 @@ What was scored before, of the same model in the same way, is not asked again: a
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,12 +58,14 @@ def evaluate(
     allow_own_code: bool = False,
     shown: bool = False,
     progress: Callable[[Step], None] = lambda _step: None,
+    scored: Callable[[Subject, Sequence[Evaluation], float], object] = lambda _subject, _made, _seconds: None,
 ) -> Comparison:
     """Score models, and recipes that are merged in memory, on the same items. Needs the extra `eval`.
 
     `parents` adds the models that the recipes name; differences are from the model called `against`, by default the
     best of the parents, else the first. `template` "auto" uses the chat templates where every model has one. `dtype`
     is what all compute in, "auto" as each is stored. Scores are kept in the folder `out`. `options` are of the recipes.
+    `scored` is called with each model of which something was asked, all its scores, and the seconds that it took.
     Raises MissingExtra, TaskError and the letters of models and recipes before anything is asked, TaskFailed after.
     """
     harness = Harness(
@@ -84,7 +87,7 @@ def evaluate(
     loaded = {task.name: harness.load(task) for task in asked if any(name == task.name for _, name in missing)}
     found: dict[str, list[Evaluation]] = {}
     for row, each in enumerate(subjects):
-        running = None
+        started, running = time.monotonic(), None
         for column, task in enumerate(asked):
             record = kept[each.name, task.name]
             number = row * len(asked) + column + 1
@@ -95,6 +98,8 @@ def evaluate(
                     harness.ask(running, loaded[task.name], model=each.name, digest=each.digest, template=use_template)
                 )
             found.setdefault(each.name, []).extend(record.read(each.name))
+        if running is not None:
+            scored(each, found[each.name], time.monotonic() - started)
         del running  # one model in memory at a time
     return compared(found, parents=[each.name for each in subjects if each.is_parent], against=against)
 

@@ -12,11 +12,13 @@ import logging
 import math
 import random
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,8 +118,9 @@ class Harness:
             if task.content not in known:
                 raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{_near(task.content, known)}")
         try:
-            with self.quiet():
-                tree = manager.load([task.content])
+            with self.quiet(), tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
+                given = task.content if mine else self._changed(task, Path(folder))
+                tree = manager.load([given])
         except (ConnectionError, FileNotFoundError) as error:
             raise TaskError(
                 f"the data of `{task.name}` are not cached here and cannot be fetched: {_first_line(error)} "
@@ -125,12 +128,25 @@ class Harness:
             ) from error
         except Exception as error:  # whatever a task's description makes of the harness
             raise TaskError(f"`{task.name}` cannot be loaded: {type(error).__name__}: {_first_line(error)}") from error
+        of_group = None if mine or isinstance(task.content, str) else task.content.get("num_fewshot")
+        examples = of_group if self._few_shot is None else self._few_shot
         for each in tree["tasks"].values():
             each.set_fewshot_seed(SEED)
             # Tasks whose text brings its own examples say 0, and no others are put before them.
-            if self._few_shot is not None and each.get_config("num_fewshot") != 0:
-                each.set_config(key="num_fewshot", value=self._few_shot)
+            if examples is not None and each.get_config("num_fewshot") != 0:
+                each.set_config(key="num_fewshot", value=examples)
         return Loaded(task, tree)
+
+    def _changed(self, task: Task, folder: Path) -> str:
+        """What the harness loads a task of its own by: its name, or a file that includes it and changes something."""
+        if isinstance(task.content, str):
+            return task.content
+        entry = self._known.task_index[task.name]
+        if entry.name in self._known.all_groups:  # which no file includes; `load` sets its examples
+            return task.name
+        path = folder / f"{task.name}.yaml"
+        path.write_text(json.dumps({"include": str(entry.yaml_path), **task.content}), encoding="utf-8")
+        return str(path)
 
     def _own(self, task: Task) -> Loaded:
         for given, flag in ((self._limit, "--limit"), (self._few_shot, "--few-shot")):
@@ -262,20 +278,24 @@ def _checked(scores: object) -> list[float]:
 
 
 def _reported(results: Mapping[str, Mapping[str, Any]], members: Mapping[str, Sequence[str]]) -> list[str]:
-    """The names to report: those that lie in no group, and in the place of a group without a score its members."""
-    inner = {each for children in members.values() for each in children}
+    """The names to report: those that lie in no group, and in the place of a group without a score its members.
+
+    A group whose group changes something of its one task is in the harness's lists a member of itself.
+    """
+    inner = {child for name, children in members.items() for child in children if child != name}
     waiting, found = [name for name in (*members, *results) if name not in inner], []
     while waiting:
         name = waiting.pop(0)
         if name in results and _metrics(results[name]):
             found.append(name)
         else:
-            waiting = [*members.get(name, ()), *waiting]
+            waiting = [*(child for child in members.get(name, ()) if child != name), *waiting]
     return list(dict.fromkeys(found))
 
 
 def _leaves(name: str, members: Mapping[str, Sequence[str]]) -> list[str]:
-    return [leaf for child in members[name] for leaf in _leaves(child, members)] if name in members else [name]
+    inner = [child for child in members.get(name, ()) if child != name]
+    return [leaf for child in inner for leaf in _leaves(child, members)] or [name]
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:

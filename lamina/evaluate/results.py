@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 
@@ -74,15 +76,15 @@ class Evaluation:
         """The score of each item."""
         return np.array([item.score for item in self.items], dtype=np.float64)
 
-    def asked_the_same(self, other: Evaluation) -> bool:
-        """True where both were asked the same items in the same way, so that their items can be paired."""
-        same = [item.digest for item in self.items] == [item.digest for item in other.items]
-        return same and bool(self.items) and (self.task, self._way) == (other.task, other._way)
-
     @property
-    def _way(self) -> tuple[object, ...]:
+    def items_digest(self) -> str:
+        """Equal where the same items were asked in the same way, so that they can be paired; empty without items."""
+        if not self.items:
+            return ""
         ours = self.settings
-        return (self.metric, ours.task_version, ours.few_shot, ours.template, ours.limit, ours.seed)
+        way = [self.task, self.metric, ours.task_version, ours.few_shot, ours.template, ours.limit, ours.seed]
+        known = json.dumps([way, [item.digest for item in self.items]])
+        return xxhash.xxh3_128_hexdigest(known.encode())
 
     def __str__(self) -> str:
         scale, digits = (100, 1) if self.is_share else (1, 3)

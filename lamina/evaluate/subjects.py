@@ -16,11 +16,13 @@ import xxhash
 from lamina import api
 from lamina.check.models import opened
 from lamina.checkpoints.hub_client import HubOptions
+from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError
 from lamina.evaluate.harness import Harness
 from lamina.execute.live_model import frameworks, live_model
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.small_files import small_files
+from lamina.recipe.load import load_recipe
 from lamina.tokenizers.chat_templates import template_of
 
 
@@ -28,12 +30,16 @@ from lamina.tokenizers.chat_templates import template_of
 class Subject:
     """A model to be scored. `name` is what tables call it; `digest` is the same for the same content.
 
-    `parents` are the folders of the models that a recipe names, by their names there. `running` loads it.
+    `recipe` is the text of one, `parents` the folders of the models that it names, by their names there; `plan` the
+    digest of the plan that makes the model, or made it. `running` loads it.
     """
 
     name: str
+    source: str
     digest: str
     has_template: bool
+    recipe: str = ""
+    plan: str = ""
     parents: Mapping[str, Path] = field(default_factory=dict)
     is_parent: bool = False
     running: Callable[[Harness, str], Any] = field(repr=False, compare=False, default=lambda _harness, _dtype: None)
@@ -65,8 +71,10 @@ def _of_folder(source: str, hub: HubOptions) -> Subject:
     name = source if not Path(source).exists() else Path(source).name or source
     return Subject(
         name,
+        source,
         xxhash.xxh3_128_hexdigest(json.dumps([*known, _digests(files)]).encode()),
         _has_template(files, source),
+        plan=str(made_by(folder).get("plan", "")),
         running=lambda harness, dtype: harness.running(str(folder), dtype=dtype),
     )
 
@@ -78,7 +86,7 @@ def _of_recipe(path: Path, options: api.Options) -> Subject:
             for file in merged.plan.files
             if any(fnmatch(file.name, each) for each in (*TOKENIZER_FILES, "config.json"))
         }
-        digest, parents = merged.fingerprint(), merged.folders
+        plan, digest, parents = merged.plan.digest, merged.fingerprint(), merged.folders
 
     def running(harness: Harness, dtype: str) -> Any:
         with harness.quiet(), api.tensors(path, **options) as merged:
@@ -86,7 +94,11 @@ def _of_recipe(path: Path, options: api.Options) -> Subject:
         with _tokenizer(files, path) as tokenizer:
             return harness.running(model, tokenizer)
 
-    return Subject(path.name, digest, _has_template(files, str(path)), parents, running=running)
+    recipe = load_recipe(path, set_values=options.get("set_values", ()))
+    return Subject(
+        " ".join([path.name, *recipe.overrides.values()]), str(path), digest, _has_template(files, str(path)),
+        recipe=recipe.text, plan=plan, parents=parents, running=running,
+    )  # fmt: skip
 
 
 @contextmanager

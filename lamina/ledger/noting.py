@@ -1,14 +1,17 @@
-"""Rows of what was done: what of a merge and of a check is worth noting."""
+"""Rows of what was done: what of a merge, of a check and of an evaluation is worth noting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from lamina.api import Result
 from lamina.check.findings import Report
 from lamina.checkpoints.writer import made_by
-from lamina.ledger.runs import Parent, Run, versions
+from lamina.evaluate.results import Evaluation
+from lamina.evaluate.subjects import Subject
+from lamina.ledger.runs import Parent, Run, Score, versions
 from lamina.plans.plan import Plan
 
 
@@ -51,6 +54,31 @@ def check_run(report: Report) -> Run:
             ]
         },
     )
+
+
+def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float) -> Run:
+    """The row of a model that was scored. A merge, written or not, is known by its plan's digest."""
+    here = Path(subject.source).exists()
+    return Run(
+        "eval",
+        subject.name,
+        recipe=subject.recipe,
+        plan=subject.plan,
+        parents=tuple(Parent(name) for name in subject.parents),
+        versions=versions(lm_eval=evaluations[0].settings.harness),
+        seconds=seconds,
+        output=str(Path(subject.source).absolute()) if here else subject.source,
+        scores=tuple(map(_score, evaluations)),
+        details={"digest": subject.digest, "settings": {each.task: asdict(each.settings) for each in evaluations}},
+    )
+
+
+def _score(made: Evaluation) -> Score:
+    return Score(
+        made.task, made.value, made.stderr, made.n, unit="share" if made.is_share else "", limited=made.limited,
+        lower_is_better=not made.higher_is_better, items=tuple(item.score for item in made.items),
+        items_digest=made.items_digest,
+    )  # fmt: skip
 
 
 def parents_of(plan: Plan) -> tuple[Parent, ...]:

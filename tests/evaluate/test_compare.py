@@ -73,6 +73,7 @@ def test_a_score_of_other_items_or_of_another_way_is_not_paired() -> None:
         evaluation("b", [1, 0], settings=replace(SETTINGS, template=True)),
         evaluation("b", [1, 0], items=()),
     ):
+        assert ours.items_digest != other.items_digest
         assert compared({"a": [ours], "b": [other]}).rows[-1].over is None
 
 
