@@ -100,3 +100,16 @@ def test_the_loss_is_taken_in_memory_and_lower_is_better(lamina: Lamina, recipe:
     assert loss["lower_is_better"]
     assert 2 < loss["value"] < 8
     assert sorted(folder.iterdir()) == before
+
+
+def test_the_loss_is_taken_on_texts_of_ones_own(lamina: Lamina, recipe: str, folder: Path) -> None:
+    pytest.importorskip("transformers")
+    (folder / "mine.txt").write_text("In the beginning was the word, and it was written down. " * 200)
+    asked = ("sweep", recipe, "--vary", "parameters.t=0.9", "--text", "mine.txt", "--limit", "2")
+    data = lamina(*asked, "--metric", "loss", "--json").data
+    assert [score["name"] for score in data["best"]["scores"]] == ["loss-dev", "loss-dev/mine.txt"]
+    assert "add `--metric loss`" in lamina(*asked).err
+    (folder / "mine.txt").write_text("Too short.")
+    run = lamina(*asked, "--metric", "loss")
+    assert run.code == 2
+    assert "a sweep takes texts of 1024 or more" in run.err
