@@ -104,7 +104,7 @@ def sweep(
             recipe, axes, metric, notebook=notebook, workers=workers, memory=memory, measuring=measuring, **options
         )
     except KeyboardInterrupt as stop:
-        kept = "they are noted, and the same command goes on from them." if notebook.wanted else "nothing was noted."
+        kept = "what was measured is noted, and the same command goes on." if notebook.wanted else "nothing was noted."
         raise KeyboardInterrupt(f"stopped after {counted(done, 'point')}; {kept}") from stop
     if as_json:
         print_json(as_data(found, metric))

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_a_ledger_that_cannot_be_written_never_breaks_a_merge(
     lamina: Lamina, folder: Path, ledger_file: Path, spoil: object
 ) -> None:
     spoil(ledger_file)  # type: ignore[operator]
+    run = lamina("merge", "average.yml", "out")
+    assert run.code == 0
+    assert (folder / "out" / "model.safetensors").exists()
+    assert run.err.count("not noted") == 1
+
+
+def test_a_python_without_sqlite_merges_all_the_same(
+    lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lamina.ledger.ledger", None)
     run = lamina("merge", "average.yml", "out")
     assert run.code == 0
     assert (folder / "out" / "model.safetensors").exists()
