@@ -135,6 +135,23 @@ def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledge
     assert [row["name"] for row in lamina("runs", "--sort", "loss", "--json").data] == ["better", "worse"]
 
 
+def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) -> None:
+    loss = Score("loss", 4.0, unit="nats", lower_is_better=True)
+    add(
+        ledger_file,
+        Run("eval", "one-sided", scores=(score(0.98, "rev"), score(0.5, "sort"))),
+        Run("eval", "both", scores=(score(0.9, "rev"), score(0.8, "sort"), loss)),
+        Run("eval", "half", scores=(score(1.0, "rev"),)),
+    )
+    assert lamina("runs", "--sort", "rev,sort").out.splitlines() == [
+        "run  recipe        rev,sort    rev         sort        health",
+        "r2   both          85.0 ± 1.1  90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
+        "r1   one-sided     74.0 ± 1.1  98.0 ± 1.6  50.0 ± 1.6",
+    ]
+    assert "in one unit" in lamina("runs", "--sort", "rev,loss").err
+    assert "has a score `max`" in lamina("runs", "--sort", "rev,max").err
+
+
 def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, ledger_file: Path) -> None:
     add(ledger_file, Run("eval", "a", scores=(score(0.5),)))
     run = lamina("runs", "--sort", "skils")
