@@ -29,6 +29,7 @@ finally:
         ["plan", "recipe.yml"],
         ["explain", "recipe.yml", "lm_head.weight"],
         ["merge", "recipe.yml", "out"],
+        ["runs"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -17,7 +17,7 @@ import click
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import Command, ledger_option
 from lamina.errors import LedgerError, did_you_mean
-from lamina.ledger.compare import Changed, Compared, compared_scores, ranked, recipe_changes
+from lamina.ledger.compare import Changed, Compared, compared_scores, ranked, recipe_changes, with_mean
 from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.ledger.runs import KINDS, Run, Score
 from lamina.wording import counted, in_bytes, in_seconds
@@ -66,7 +66,7 @@ _FILTERS: Sequence[Callable[[Command], Command]] = (
     click.option("--verdict", metavar="VERDICT", help="Only checks with this verdict: healthy, broken, ..."),
     click.option("--text", metavar="TEXT", help="Only those with it in name, recipe, parents or output."),
     click.option("--since", type=_Moment(), help="Only since then: 3h, 2d, 1w (ago) or 2026-01-31."),
-    click.option("--sort", metavar="SCORE", help="Only those with this score, best first."),
+    click.option("--sort", metavar="SCORE", help="Only those with this score, best first; A,B ranks by a mean."),
     ledger_option,
 )
 
@@ -346,11 +346,17 @@ def _score_cells(score: Score | None) -> tuple[object, object, object]:
 
 
 def _sorted(found: Sequence[Run], name: str) -> tuple[list[Run], list[Run]]:
-    """Whole and limited runs, best first. Raises LedgerError where no run has the score."""
+    """Whole and limited runs, best first, by a score or the mean of several. Raises LedgerError where no run has it."""
     names = list(dict.fromkeys(score.name for run in found for score in run.scores))
-    if name not in names:
-        known = did_you_mean(name, names) if names else " No run here has any score yet."
-        raise LedgerError(f"no run here has a score `{name}`.{known}")
+    wanted = [name] if name in names else name.split(",")
+    for each in wanted:
+        if each not in names:
+            known = did_you_mean(each, names) if names else " No run here has any score yet."
+            raise LedgerError(f"no run here has a score `{each}`.{known}")
+    if len(wanted) > 1:
+        found = [with_mean(run, wanted) for run in found]
+        if not any(run.score(name) for run in found):
+            raise LedgerError(f"no run here has all of {', '.join(wanted)}, in one unit, to take a mean of.")
     return ranked(found, name)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina import api
+from lamina.check.asked import bundled_texts
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import memory_option, recipe_options, workers_option
@@ -38,7 +40,7 @@ SWEEP_FIELDS: Mapping[str, str] = {
     "beyond_chance": "whether its difference from the recipe as it is written is",
     "test": "of the best and the recipe as it is on the test items: `best`, `as_written`, `over`, `margin`, "
     "`beyond_chance`; null where they are the same merge",
-    "measured": "how many merges were measured now, and not before",
+    "measured": "how many measurements were taken now, those of the test items included",
     "seconds": "of wall time",
 }
 
@@ -46,13 +48,17 @@ SWEEP_FIELDS: Mapping[str, str] = {
 @click.command()
 @recipe_options
 @click.option(
-    "--vary", "texts", multiple=True, required=True, metavar="PATH=VALUES",
+    "--vary", "varied", multiple=True, required=True, metavar="PATH=VALUES",
     help="A value of the recipe and what it becomes: parameters.t=0:1:0.1 (first, last, step) or overlap=cut,ramp; "
     "several make a grid.",
 )  # fmt: skip
 @click.option(
     "--metric", "name", type=click.Choice([*QUESTIONS, "loss"]), default="skills", show_default=True,
     help="Right answers to the bundled questions, or the loss on bundled texts (extra `hf`).",
+)  # fmt: skip
+@click.option(
+    "--text", "texts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Take the loss on this text; may be repeated.  [default: bundled prose and code]",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(2), metavar="N", help="Ask N questions of a kind, or N rows of a text.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where the loss is taken: cpu, cuda.")
@@ -64,8 +70,9 @@ SWEEP_FIELDS: Mapping[str, str] = {
 def sweep(
     recipe: RecipeLike,
     options: api.Options,
-    texts: tuple[str, ...],
+    varied: tuple[str, ...],
     name: str,
+    texts: tuple[Path, ...],
     limit: int | None,
     device: str,
     workers: int | None,
@@ -82,10 +89,8 @@ def sweep(
 
     Example: lamina sweep examples/recipes/skills.yml --vary models[0].parameters.weight=0.3:0.9:0.2
     """
-    axes = parse_axes(texts)
-    metric: Metric = Loss(limit=limit, device=device)
-    if name != "loss":
-        metric = bundled_skills(name, examples_folder() / "questions", limit)
+    axes = parse_axes(varied)
+    metric = _metric(name, texts, limit, device)
     done = 0
 
     def measuring(_number: int, point: Sequence[str], score: Score | None) -> None:
@@ -99,7 +104,7 @@ def sweep(
             recipe, axes, metric, notebook=notebook, workers=workers, memory=memory, measuring=measuring, **options
         )
     except KeyboardInterrupt as stop:
-        kept = "they are noted, and the same command goes on from them." if notebook.wanted else "nothing was noted."
+        kept = "what was measured is noted, and the same command goes on." if notebook.wanted else "nothing was noted."
         raise KeyboardInterrupt(f"stopped after {counted(done, 'point')}; {kept}") from stop
     if as_json:
         print_json(as_data(found, metric))
@@ -108,14 +113,21 @@ def sweep(
         click.echo(line)
 
 
+def _metric(name: str, texts: Sequence[Path], limit: int | None, device: str) -> Metric:
+    if name == "loss":
+        given = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts}
+        return Loss(given or bundled_texts(), limit=limit, device=device)
+    if texts:
+        raise click.UsageError(f"--text is what a loss is taken on, and --metric is {name}: add `--metric loss`.")
+    return bundled_skills(name, examples_folder() / "questions", limit)
+
+
 def lines(found: Sweep, axes: Sequence[Axis], metric: Metric) -> Iterator[str]:
     """The picture, the best, and what can be said of it."""
-    before = len(found.points) + 1 - found.measured
-    yield f"{metric.name} on {metric.asked()} (dev) · {counted(len(found.points), 'point')} · " + (
-        f"{found.measured} measured in {in_seconds(found.seconds)}, the others known or equal"
-        if before > 0
-        else f"measured in {in_seconds(found.seconds)}"
-    )
+    took = f"{counted(found.measured, 'measurement')} in {in_seconds(found.seconds)}"
+    if found.measured == 0:
+        took = "all of them measured before"
+    yield f"{metric.name} on {metric.asked()} (dev) · {counted(len(found.points), 'point')} · {took}"
     yield ""
     if len(axes) == 2:
         yield from _heat_map(found, axes)

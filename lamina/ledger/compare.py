@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,28 @@ def ranked(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
 
     in_order = sorted(scored, key=key)
     return [run for run, score in in_order if not score.limited], [run for run, score in in_order if score.limited]
+
+
+def with_mean(run: Run, names: Sequence[str]) -> Run:
+    """The run with the mean of some of its scores, called `rev,sort`, before the others; as it is where it lacks one.
+
+    The standard error is that of independent scores. Scores of different units, or of which less is better in one and
+    more in another, have no mean.
+    """
+    scores = [score for name in names if (score := run.score(name)) is not None]
+    kinds = {(score.unit, score.lower_is_better) for score in scores}
+    if len(scores) < len(names) or len(kinds) > 1:
+        return run
+    errors = [score.stderr for score in scores if score.stderr is not None]
+    mean = Score(
+        ",".join(names),
+        sum(score.value for score in scores) / len(scores),
+        math.hypot(*errors) / len(scores) if len(errors) == len(scores) else None,
+        unit=scores[0].unit,
+        limited=any(score.limited for score in scores),
+        lower_is_better=scores[0].lower_is_better,
+    )
+    return replace(run, scores=(mean, *run.scores))
 
 
 @dataclass(frozen=True)

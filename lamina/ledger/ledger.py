@@ -82,6 +82,7 @@ class Ledger:
         with self._telling():
             file.parent.mkdir(parents=True, exist_ok=True)
             self._rows = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
+            self._rows.create_function("fold", 1, str.casefold, deterministic=True)
         try:
             with self._telling():
                 self._bring_up_to_date()
@@ -120,8 +121,9 @@ class Ledger:
         wanted = {"kind = ?": kind, "verdict = ?": verdict, "plan = ?": plan, "at >= ?": moment}
         asked = {condition: value for condition, value in wanted.items() if value is not None}
         if text is not None:
-            asked["instr(lower(name || char(10) || recipe || char(10) || parents || char(10) || output), ?)"] = (
-                text.lower()
+            # Not SQLite's own `lower`, which knows ASCII only.
+            asked["instr(fold(name || char(10) || recipe || char(10) || parents || char(10) || output), ?)"] = (
+                text.casefold()
             )
         where = f" WHERE {' AND '.join(asked)}" if asked else ""
         with self._telling():

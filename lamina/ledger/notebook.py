@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lamina.errors import LedgerError
-from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.ledger.runs import Run
+
+if TYPE_CHECKING:
+    from lamina.ledger.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -33,9 +35,11 @@ class Notebook:
         if not self.wanted:
             return None
         try:
+            from lamina.ledger.ledger import Ledger, ledger_file  # some builds of Python come without SQLite
+
             with Ledger(ledger_file(self._file)) as ledger:
                 return use(ledger)
-        except LedgerError as error:
+        except (LedgerError, ImportError) as error:
             self.wanted = False
             self._tell(f"not noted: {error}; without one: --no-ledger")
             return None

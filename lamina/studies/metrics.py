@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from lamina.check.asked import ROW, TOKENS_OF_TEXT, bundled_texts
+from lamina.check.asked import ROW, TOKENS_OF_TEXT
 from lamina.check.running import silent
 from lamina.errors import CheckpointError
 from lamina.evaluate.skills import SKILLS, Question, answered, load_questions, read_tokenizer
@@ -28,6 +28,7 @@ from lamina.plans.plan import Plan
 
 Split = Literal["dev", "test"]
 
+FEWEST_ROWS = 4  # two to choose by and two to report
 QUESTIONS = ("skills", *SKILLS, "max")
 
 
@@ -111,18 +112,20 @@ class Skills:
 
 @dataclass(frozen=True)
 class Loss:
-    """Nats a token on bundled prose and code, run by transformers: every other row of 256 tokens is `dev`."""
+    """Nats a token on texts by name, run by transformers: every other row of 256 tokens is `dev`."""
 
+    texts: Mapping[str, str]
     name: str = "loss"
     limit: int | None = None
     device: str = "cpu"
     lower_is_better: bool = True
 
     def asked(self) -> str:
-        return " and ".join(bundled_texts()) + (f", {self.limit} rows each" if self.limit else "")
+        return ", ".join(self.texts) + (f", {self.limit} rows each" if self.limit else "")
 
     def digest(self, split: Split) -> str:
-        return xxhash.xxh3_128_hexdigest(json.dumps([split, self.limit, ROW, TOKENS_OF_TEXT, bundled_texts()]).encode())
+        asked = [split, self.limit, ROW, TOKENS_OF_TEXT, list(self.texts.items())]
+        return xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
 
     def check(self, plan: Plan) -> None:
         frameworks()
@@ -130,19 +133,20 @@ class Loss:
 
     def scores(self, tensors: Tensors, split: Split) -> tuple[Score, ...]:
         tokenizer = read_tokenizer(_side_file(tensors.plan, "tokenizer.json"))
-        rows = {name: self._rows(tokenizer, text, split) for name, text in bundled_texts().items()}
+        rows = {name: self._rows(tokenizer, name, split) for name in self.texts}
         with silent(frameworks()[1]):
             model = live_model(tensors, self.device, "float32")
         losses = {name: _losses(model, each, self.device) for name, each in rows.items()}
         parts = [self._score(f"{_named(self.name, split)}/{name}", each, split) for name, each in losses.items()]
         return (self._score(_named(self.name, split), np.concatenate([*losses.values()]), split), *parts)
 
-    def _rows(self, tokenizer: Any, text: str, split: Split) -> NDArray[np.int64]:
-        tokens = tokenizer.encode(text, add_special_tokens=False).ids[:TOKENS_OF_TEXT]
+    def _rows(self, tokenizer: Any, name: str, split: Split) -> NDArray[np.int64]:
+        tokens = tokenizer.encode(self.texts[name], add_special_tokens=False).ids[:TOKENS_OF_TEXT]
         whole = len(tokens) // ROW
-        if whole < 4:
+        if whole < FEWEST_ROWS:
+            least = FEWEST_ROWS * ROW
             raise CheckpointError(
-                f"the bundled texts are only {len(tokens)} tokens to this tokenizer: too few to tell."
+                f"{name} has {len(tokens)} tokens for this tokenizer; a sweep takes texts of {least} or more."
             )
         rows = np.array(tokens[: whole * ROW], np.int64).reshape(whole, ROW)
         return rows[0 if split == "dev" else 1 :: 2][: self.limit]

@@ -50,6 +50,7 @@ class Sweep:
 
     `test` has the scores on the test items of the best and of the recipe as it is, and `test_over` their difference
     with a plain 95% interval: nothing was chosen on them. Both are None where the recipe as it is is the best.
+    `measured` is how many measurements were taken now, those on the test items included.
     """
 
     points: tuple[Point, ...]

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,6 +88,16 @@ def test_a_ledger_that_cannot_be_written_never_breaks_a_merge(
     assert run.err.count("not noted") == 1
 
 
+def test_a_python_without_sqlite_merges_all_the_same(
+    lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lamina.ledger.ledger", None)
+    run = lamina("merge", "average.yml", "out")
+    assert run.code == 0
+    assert (folder / "out" / "model.safetensors").exists()
+    assert run.err.count("not noted") == 1
+
+
 def test_no_token_gets_into_the_ledger(lamina: Lamina, ledger_file: Path) -> None:
     lamina("merge", "average.yml", "out", "--token", "hf_abcdefgh")
     assert b"hf_abcdefgh" not in b"".join(each.read_bytes() for each in ledger_file.parent.iterdir())
@@ -122,6 +133,23 @@ def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledge
         "r2   tenth         99.0 ± 1.6*",
     ]
     assert [row["name"] for row in lamina("runs", "--sort", "loss", "--json").data] == ["better", "worse"]
+
+
+def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) -> None:
+    loss = Score("loss", 4.0, unit="nats", lower_is_better=True)
+    add(
+        ledger_file,
+        Run("eval", "one-sided", scores=(score(0.98, "rev"), score(0.5, "sort"))),
+        Run("eval", "both", scores=(score(0.9, "rev"), score(0.8, "sort"), loss)),
+        Run("eval", "half", scores=(score(1.0, "rev"),)),
+    )
+    assert lamina("runs", "--sort", "rev,sort").out.splitlines() == [
+        "run  recipe        rev,sort    rev         sort        health",
+        "r2   both          85.0 ± 1.1  90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
+        "r1   one-sided     74.0 ± 1.1  98.0 ± 1.6  50.0 ± 1.6",
+    ]
+    assert "in one unit" in lamina("runs", "--sort", "rev,loss").err
+    assert "has a score `max`" in lamina("runs", "--sort", "rev,max").err
 
 
 def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, ledger_file: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lamina.cli.sweep import SWEEP_FIELDS
+from lamina.studies import metrics
 
 from .conftest import Lamina
 
@@ -80,6 +82,30 @@ def test_a_ledger_that_cannot_be_written_is_told_once_and_a_sweep_goes_on(
     assert run.err.count("not noted") == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [([], "the same command goes on"), (["--no-ledger"], "nothing was noted")],
+    ids=["ledger", "none"],
+)
+def test_ctrl_c_tells_how_far_it_was_and_what_is_kept(
+    lamina: Lamina, recipe: str, monkeypatch: pytest.MonkeyPatch, flags: list[str], told: str
+) -> None:
+    answered, calls = metrics.answered, []
+
+    def stopping(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 4:  # of the second point, the second kind of questions
+            raise KeyboardInterrupt
+        return answered(*arguments)
+
+    monkeypatch.setattr(metrics, "answered", stopping)
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--limit", "10", *flags)
+    assert run.code == 130
+    assert run.err.startswith("\nstopped after 1 point; ")
+    assert told in run.err
+    assert len(lamina("runs", "--json").data) == (not flags)
+
+
 def test_a_fault_of_any_point_is_a_letter_and_nothing_is_measured(
     lamina: Lamina, recipe: str, ledger_file: Path
 ) -> None:
@@ -100,3 +126,16 @@ def test_the_loss_is_taken_in_memory_and_lower_is_better(lamina: Lamina, recipe:
     assert loss["lower_is_better"]
     assert 2 < loss["value"] < 8
     assert sorted(folder.iterdir()) == before
+
+
+def test_the_loss_is_taken_on_texts_of_ones_own(lamina: Lamina, recipe: str, folder: Path) -> None:
+    pytest.importorskip("transformers")
+    (folder / "mine.txt").write_text("In the beginning was the word, and it was written down. " * 200)
+    asked = ("sweep", recipe, "--vary", "parameters.t=0.9", "--text", "mine.txt", "--limit", "2")
+    data = lamina(*asked, "--metric", "loss", "--json").data
+    assert [score["name"] for score in data["best"]["scores"]] == ["loss-dev", "loss-dev/mine.txt"]
+    assert "add `--metric loss`" in lamina(*asked).err
+    (folder / "mine.txt").write_text("Too short.")
+    run = lamina(*asked, "--metric", "loss")
+    assert run.code == 2
+    assert "a sweep takes texts of 1024 or more" in run.err
