@@ -29,6 +29,7 @@ VERBS = {
     "diff": "Compare two models, layer by layer.",
     "eval": "Score models and recipes on the same questions, with intervals.",
     "sweep": "Try many values of a recipe in memory: which is best, and is that beyond chance.",
+    "chat": "Talk to a model, or to a merge before it is written.",
     "runs": "List what was merged, checked and scored; compare two runs.",
     "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from lamina.errors import CheckpointError, MissingExtra
@@ -34,6 +36,22 @@ def live_model(tensors: Tensors, device: str, dtype: str = "auto") -> Any:
     if generation := _json(tensors.plan, "generation_config.json"):
         model.generation_config = transformers.GenerationConfig.from_dict(generation)
     return model.to(device).eval()
+
+
+def live_tokenizer(plan: Plan) -> Any:
+    """The tokenizer of transformers that the published folder would have.
+
+    Raises MissingExtra without transformers, and CheckpointError where it can read none.
+    """
+    _, transformers = frameworks()
+    with tempfile.TemporaryDirectory(prefix="lamina-") as folder:
+        for file in plan.files:
+            if not file.about_the_merge:
+                (Path(folder) / file.name).write_bytes(file.content)
+        try:
+            return transformers.AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{plan.title}: the merge has no tokenizer that transformers reads.") from error
 
 
 def frameworks() -> tuple[Any, Any]:
