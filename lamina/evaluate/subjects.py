@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +17,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError
 from lamina.evaluate.harness import Harness
-from lamina.execute.live_model import frameworks, live_model
+from lamina.execute.live_model import live_model, live_tokenizer
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.small_files import small_files
 from lamina.recipe.load import load_recipe
@@ -84,34 +82,20 @@ def _of_recipe(path: Path, options: api.Options) -> Subject:
         files = {
             file.name: file.content
             for file in merged.plan.files
-            if any(fnmatch(file.name, each) for each in (*TOKENIZER_FILES, "config.json"))
+            if any(fnmatch(file.name, each) for each in TOKENIZER_FILES)
         }
         plan, digest, parents = merged.plan.digest, merged.fingerprint(), merged.folders
 
     def running(harness: Harness, dtype: str) -> Any:
         with harness.quiet(), api.tensors(path, **options) as merged:
             model = live_model(merged, harness.device, dtype)
-        with _tokenizer(files, path) as tokenizer:
-            return harness.running(model, tokenizer)
+            return harness.running(model, live_tokenizer(merged.plan))
 
     recipe = load_recipe(path, set_values=options.get("set_values", ()))
     return Subject(
         " ".join([path.name, *recipe.overrides.values()]), str(path), digest, _has_template(files, str(path)),
         recipe=recipe.text, plan=plan, parents=parents, running=running,
     )  # fmt: skip
-
-
-@contextmanager
-def _tokenizer(files: Mapping[str, bytes], path: Path) -> Iterator[Any]:
-    """The tokenizer that the published folder would have."""
-    _, transformers = frameworks()
-    with tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        try:
-            yield transformers.AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: the merge has no tokenizer that transformers reads.") from error
 
 
 def _has_template(files: Mapping[str, bytes], source: str) -> bool:
