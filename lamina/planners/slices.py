@@ -87,10 +87,10 @@ def _layers(request: Request) -> Iterator[tuple[str, _NameIn, Place]]:
             output += 1
 
 
-def _shared(request: Request, findings: Findings) -> Iterator[tuple[str, _NameIn, _Place]]:
+def _shared(request: Request, findings: Findings) -> Iterator[tuple[str, _NameIn, Place]]:
     """The same for the block that all layers of one kind share: it stands in the first of them, and is made there."""
     places = [
-        _Place(entry, request.method, Position(index, entry.depth), output)
+        Place(entry, request.method, Position(index, entry.depth), output)
         for output, (entry, index) in enumerate((entry, i) for entry in request.slices for i in range(entry.depth))
         if any(origin.layer in origin.decoder.architecture.sharing for origin in request.origins[output])
     ]
