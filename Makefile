@@ -58,9 +58,8 @@ memory: $(VENV)/.demo
 	$(BIN)/python benchmarks/memory_methods.py --work $(WORK) --report benchmarks/results-memory.md
 
 RECIPES ?= 520
-SEED ?= 0
 conformance: $(VENV)/.dev
-	$(BIN)/python -m conformance --recipes $(RECIPES) --seed $(SEED) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
+	$(BIN)/python -m conformance --recipes $(RECIPES) $(if $(SEED),--seed $(SEED)) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
 
 KILLS  ?= 200
 ERRORS ?= 100

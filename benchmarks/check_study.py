@@ -30,6 +30,7 @@ from lamina.merge_methods import METHODS
 
 START, END = "<!-- measured: written by benchmarks/check_study.py -->", "<!-- end of what was measured -->"
 WIDTH = 100
+BAR = "\\|"  # in a cell of a table
 MOST_UNHEALTHY = 1  # of fifty sound merges
 
 
@@ -218,12 +219,16 @@ def page(
     yield "A quick check of SmolLM2-135M made deeper as SOLAR is:\n\n```"
     yield from (line.rstrip() for line in lines(solar, WIDTH))
     yield "```\n"
-    yield "| what is checked beside the model that it was made of | verdict | s |\n|---|---|---:|"
-    yield from (f"| {each.name} | {each.verdict} | {each.seconds:.0f} |" for each in (*made, *tiny))
+    yield "| checked beside the model that it was made of | of | verdict |\n|---|---|---|"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in (*made, *tiny):
+        model, _, way = each.name.partition(": ")
+        alike.setdefault((way, each.verdict), []).append(model)
+    yield from (f"| {way} | {', '.join(models)} | {verdict} |" for (way, verdict), models in alike.items())
     found = sum(each.right for each in faults)
     yield f"\n{found} of {len(faults)} faults planted in SmolLM2-135M were found and named (weights and files alone):\n"
     yield "| fault | verdict | what it says |\n|---|---|---|"
-    yield from (f"| {each.name} | {each.verdict} | {each.said} |" for each in faults)
+    yield from (f"| {each.name} | {each.verdict} | {each.said.replace('|', BAR)} |" for each in faults)
     sound = [each for each in merges if each.is_sound]
     healthy = sum(each.right for each in sound)
     yield f"\nOf {len(merges)} merges of the example models, each checked with its recipe and run, and without it by"

@@ -12,6 +12,7 @@ from conformance.records import write_records
 from conformance.report import above, report
 from conformance.study import describe, failures, study, touched
 
+RECORDED = 22046  # the seed of report.md and of the digests in the tests
 LEAST_PLAIN = 0.8  # the share of recipes that must touch no row
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     """0 where nothing differs that no row explains, no mean error is above MergeKit's, and few recipes touch a row."""
     parser = argparse.ArgumentParser(prog="python -m conformance", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipes", type=int, default=520, help="how many; default: 520")
-    parser.add_argument("--seed", type=int, default=0, help="of the recipes; default: 0")
+    parser.add_argument("--seed", type=int, default=RECORDED, help=f"of the recipes; default: {RECORDED}, as recorded")
     parser.add_argument("--mergekit", type=Path, metavar="PYTHON", help="a Python with MergeKit 0.1.5; default: made")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
     parser.add_argument("--report", type=Path, default=ROOT / "conformance" / "report.md", help="where to write it")

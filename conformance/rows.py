@@ -59,11 +59,9 @@ def _unlike_configs_without_a_base(recipe: Recipe) -> bool:
 
 
 def _weights_sum_to_zero(recipe: Recipe) -> bool:
-    method = METHODS[recipe["merge_method"]]
-    switch = "normalize_weights" if recipe["merge_method"] == "multislerp" else "normalize"
-    if "weight" not in method.own or switch not in method.shared or method.elects:
-        return False
-    return any(
+    """Under the methods that divide by any sum: those of task vectors take one for a sum of zero, and both agree."""
+    switch = {"linear": "normalize", "multislerp": "normalize_weights"}.get(recipe["merge_method"])
+    return switch is not None and any(
         part.parameters[switch] and abs(sum(weights)) <= ALMOST_ZERO * sum(map(abs, weights))
         for part in _parts(recipe)
         if (weights := part.parameters["weight"])

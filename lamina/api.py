@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -293,6 +293,51 @@ def tensors(
     return Tensors(planned.plan, planned.checkpoints, workers=workers, memory=bound)
 
 
+@dataclass(frozen=True)
+class Variation:
+    """A recipe with some values changed: what was changed, as `set_values` has it, and the tensors of it."""
+
+    set_values: tuple[str, ...]
+    recipe: Recipe
+    tensors: Tensors
+
+
+@contextmanager
+def variations(
+    recipe: RecipeLike,
+    changes: Iterable[Sequence[str]],
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    **options: Unpack[Options],
+) -> Iterator[tuple[Variation, ...]]:
+    """The tensors of a recipe under each of several changes, all planned before any is computed.
+
+    The models are opened once for all of them, and closed at the end of the `with`. Raises RecipeError with the faults
+    of all variations together.
+    """
+    opened: dict[ModelRef, PlainModel] = {}
+    given = tuple(options.get("set_values", ()))
+    found: list[Variation] = []
+    problems: list[Problem] = []
+    try:
+        for change in map(tuple, changes):
+            try:
+                planned = _planned(recipe, {**options, "set_values": given + change}, opened=opened)
+                sources = {each.name: planned.checkpoints[each.name] for each in planned.plan.inputs}
+                bound = memory_bound(planned.plan, memory)
+                merged = Tensors(planned.plan, sources, workers=workers, memory=bound)
+                found.append(Variation(change, planned.recipe, merged))
+            except RecipeError as error:
+                problems += error.problems
+        if problems:
+            raise RecipeError(problems)
+        yield tuple(found)
+    finally:
+        for model in opened.values():
+            model.checkpoint.close()
+
+
 def load_model(
     recipe: RecipeLike,
     *,
@@ -378,11 +423,16 @@ class _Planned:
             checkpoint.close()
 
 
-def _planned(source: RecipeLike, options: Options, trace: Trace | None = None) -> _Planned:
-    """Read a recipe, open its models, plan it."""
+def _planned(
+    source: RecipeLike,
+    options: Options,
+    trace: Trace | None = None,
+    opened: dict[ModelRef, PlainModel] | None = None,
+) -> _Planned:
+    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others."""
     hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
-    opened: dict[ModelRef, PlainModel] = {}
+    opened = {} if opened is None else opened
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:

@@ -125,6 +125,10 @@ def _name_beside(ref: ModelRef, file: Path) -> str:
     return str(replace(ref, path=os.path.relpath(folder, file.parent)))
 
 
+_TAKES = {"solar": "`--to`, `--drop`, `--overlap` and `--scale-repeated`", "llama-pro": "`--add` and `--at`"}
+
+
 def _refuse_unless_none(method: str, **given: object) -> None:
     if foreign := [f"`--{name.replace('_', '-')}`" for name, value in given.items() if value is not None]:
-        raise RecipeError([Problem("upscale", f"{', '.join(foreign)} says nothing to --method {method}.")])
+        message = f"{', '.join(foreign)} says nothing to --method {method}, which takes {_TAKES[method]}."
+        raise RecipeError([Problem("upscale", message)])

@@ -29,6 +29,7 @@ from lamina.cli.plan import FORECAST_FIELDS
 from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
 from lamina.ledger.runs import RUN_FIELDS
@@ -181,6 +182,7 @@ JSON_FIELDS = {
     "lamina reproduce --json": REPRODUCTION_FIELDS,
     "lamina check --json": CHECK_FIELDS,
     "lamina diff --json": DIFF_FIELDS,
+    "lamina sweep --json": SWEEP_FIELDS,
     "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
     "lamina runs show --json": RUN_FIELDS,
     "lamina runs diff --json": RUNS_DIFF_FIELDS,

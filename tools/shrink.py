@@ -217,10 +217,10 @@ def causal_class(model_type: str) -> Any:
 def from_config(kind: Any, config: Any) -> Any:
     """A new model of a class, in fp32 and with the attention whose sums are written out.
 
-    A class that is one part of a composite model takes that part's config.
+    A class that is one part of a composite model takes that part's config; one that stands for several types the
+    config of each.
     """
-    parts = (config, *vars(config).values())
-    part = next(each for each in parts if isinstance(each, kind.config_class))
+    part = next((each for each in (config, *vars(config).values()) if isinstance(each, kind.config_class)), config)
     return kind._from_config(copy.deepcopy(part), attn_implementation="eager", dtype=torch.float32)
 
 

@@ -19,18 +19,19 @@ from lamina.architectures.roles import OUTPUTS, Role, role_of
 # Model types that were found to keep every logit.
 ADDING = frozenset(
     """
-    afmoe apertus arcee aria_text axk1 axk2 bailing_hybrid bamba bigbird_pegasus biogpt bitnet blenderbot bloom
-    codegen cohere cohere2 cohere2_moe cohere_compass_text cpmant ctrl cwm dbrx deepseek_v2 deepseek_v3 deepseek_v32
-    dots1 dots3_note dots3_note_text emu3 ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon falcon_h1 falcon_mamba
-    flex_olmo flint fuyu gemma gemma2 gemma3 gemma3_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2
-    gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss gptj granite granite_swa granitemoe granitemoe_swa
+    afmoe apertus arcee aria_text axk1 axk2 bailing_hybrid bamba bigbird_pegasus biogpt bitnet blenderbot bloom codegen
+    cohere cohere2 cohere2_moe cohere_compass_text cpmant ctrl cwm dbrx deepseek_v2 deepseek_v3 deepseek_v32 dots1
+    dots3_note dots3_note_text emu3 emu3_text_model ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon falcon_h1
+    falcon_mamba flex_olmo flint fuyu gemma gemma2 gemma3 gemma3_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa
+    got_ocr2 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss gptj granite granite_swa granitemoe granitemoe_swa
     granitemoehybrid granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder
     jais2 jamba jetmoe kimi_linear kolibri1 laguna lfm2 lfm2_moe lfm3 llama llama4 llama4_text mamba mamba2 mbart
-    megatron-bert mellum mimo_v2_flash minicpm3 minimax_m2 ministral ministral3 mistral mixtral mllama
-    modernbert-decoder moshi moss_transcribe_diarize mpt nanochat nemotron nemotron_h olmo olmo2 olmo3 olmo_hybrid
-    olmoe opt pegasus persimmon phi phi3 phi4_multimodal phimoe qwen2 qwen2_moe qwen3 qwen3_5 qwen3_5_moe
-    qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen4_exp qwen4_exp_text recurrent_gemma roberta-prelayernorm
-    seed_oss smollm3 solar_open stablelm starcoder2 vaultgemma whisper xglm xlm-roberta-xl xlstm youtu
+    megatron-bert mellum mimo_v2_flash minicpm3 minimax_m2 ministral ministral3 mistral mixtral mllama mllama_text_model
+    modernbert-decoder moshi moss_transcribe_diarize mpt musicgen musicgen_decoder musicgen_melody
+    musicgen_melody_decoder nanochat nemotron nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe opt pegasus persimmon phi
+    phi3 phi4_multimodal phimoe qwen2 qwen2_moe qwen3 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_moe
+    qwen3_next qwen4_exp qwen4_exp_text recurrent_gemma roberta-prelayernorm seed_oss smollm3 solar_open stablelm
+    starcoder2 vaultgemma whisper xglm xlm-roberta-xl xlstm youtu
     """.split()  # noqa: SIM905 (a list of strings is four times as long)
 )
 

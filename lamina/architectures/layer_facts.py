@@ -230,7 +230,7 @@ def _shared_kv() -> Fact:
         if read(config, len(values)) != values:
             raise Unwritable(
                 f"`{key}` in config.json: the last layers use the keys and values of a layer before them, and can "
-                "neither lose it nor come before others."
+                "neither lose it nor come before others. Layers farther down can be repeated."
             )
 
     return Fact(key, read, write, of_layers=True)

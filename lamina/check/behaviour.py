@@ -22,7 +22,7 @@ from lamina.wording import counted, in_bytes, listed, spans
 WATCHED = 8  # positions of each row at which layers are watched; the first tokens are unlike all others
 FIRST_WATCHED = 16
 LOST = 0.1  # nats a token: more is a loss that wants an explanation
-SHIFTED = 0.95  # a layer that receives less of what it was trained on is named
+OF_SOME_MODELS = ("code", "chat")  # texts that a sound model may know nothing of
 ANSWER_TOKENS = 48
 LONGEST_PERIOD = 12  # tokens that come again and again
 LOOP = 24  # tokens at the end of an answer that are nothing but repeats
@@ -194,8 +194,10 @@ def _language(
         f"{_mean(seen):.2f} nats a token on {name}" for name, seen in own.observed.items()
     )
     if lost is not None and not lost.mean <= LOST:
-        explained = descent.seams or descent.blends
-        why = "as its seams and blends explain." if explained else "no seam or blend of unlike depths explains it."
+        explained = " and ".join(
+            what for what, there in (("seams", descent.seams), ("blends", descent.blends)) if there
+        )
+        why = f"as its {explained} explain." if explained else "no seam or blend of unlike depths explains it."
         why += "" if explained else hint
         level = Level.NEEDS_TRAINING if explained else Level.SUSPICIOUS
         findings.append(Finding(level, "lost", f"{told}: {why}"))
@@ -221,7 +223,7 @@ def _no_better_than_counting(
         if _mean(seen) < counted_alone:
             continue
         better = [parent for parent in parents if _mean(parent.observed[name]) < counted_alone]
-        if better or (not parents and name == "prose"):
+        if better or (not parents and name not in OF_SOME_MODELS):
             message = f"{_mean(seen):.2f} nats a token on {name}; how often each token occurs alone gives"
             message += f" {counted_alone:.2f}."
             yield Finding(Level.BROKEN, "no-language", message)

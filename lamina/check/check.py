@@ -20,7 +20,7 @@ from lamina.check.descent import Descent, descent_of
 from lamina.check.findings import Report, Section
 from lamina.check.likeness import Progress
 from lamina.check.models import opened
-from lamina.check.planned import Planned, check_request, planned
+from lamina.check.planned import Planned, check_request, planned, record_of
 from lamina.check.structure import check_structure
 from lamina.check.weights import check_weights, figures, idle_layers
 from lamina.checkpoints.hub_client import HubOptions
@@ -94,7 +94,9 @@ def _by_weights(
     progress: Progress,
 ) -> tuple[list[Section], Descent]:
     """The sections that read weights, in the order in which they are shown, and where each layer comes from."""
-    parents |= asked.models if isinstance(asked, Planned) else {}
+    if isinstance(asked, Planned):
+        there = {each.checkpoint.folder.resolve() for each in parents.values()}  # by whatever name
+        parents |= {name: each for name, each in asked.models.items() if each.checkpoint.folder.resolve() not in there}
     size = sum(spec.nbytes for spec in own.checkpoint.specs.values())
     on_start(size * (2 if isinstance(asked, Planned) else 1))
     found = figures(own.checkpoint, list(own.checkpoint.specs), workers=workers, progress=progress)
@@ -113,7 +115,8 @@ def _by_weights(
         sections.append(check_config(own, list(parents.values())))
     chat = check_chat(own, list(parents.values()))
     sections += [chat] if chat is not None else []
-    return [*sections, check_weights(own, found)], descent
+    record = record_of(own)
+    return [*sections, check_weights(own, found, {} if record is None else record.tensors)], descent
 
 
 def _has_layers(own: PlainModel) -> bool:

@@ -10,12 +10,13 @@ from pathlib import Path
 from lamina.api import Options
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.models import kept
+from lamina.check.naming import short_name
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import MADE_BY, made_by
 from lamina.errors import CheckpointError, RecipeError
-from lamina.execute.reproduce import checked_record
+from lamina.execute.reproduce import Record, checked_record
 from lamina.merge_methods import METHODS
-from lamina.model_ref import ModelRef
+from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge
 from lamina.planners.ranges import slices_of
@@ -69,7 +70,8 @@ def planned(
 
     `options` are those that the recipe was merged with; without them those that the folder's record has.
     """
-    asked = _recorded(own.checkpoint.folder) if options is None else options
+    record = record_of(own)
+    asked = options if options is not None else _options_of(record)
     border, changes = asked.get("border", "normal"), asked.get("set_values", ())
     recipe = _carried(own) if given is None else load_recipe(given, border=border, set_values=changes)
     if recipe is None:
@@ -114,11 +116,17 @@ def check_request(plan: Plan) -> Section:
     return Section("recipe", "everything in it has an effect, and its models agree", findings)
 
 
-def _recorded(folder: Path) -> Options:
-    """What a folder's record says of its merge; nothing where it has none."""
+def record_of(model: PlainModel) -> Record | None:
+    """What a folder's `lamina.json` says of its merge; None where it has none."""
+    folder = model.checkpoint.folder
     try:
-        record = checked_record(made_by(folder), str(folder / MADE_BY))
+        return checked_record(made_by(folder), str(folder / MADE_BY))
     except CheckpointError:
+        return None
+
+
+def _options_of(record: Record | None) -> Options:
+    if record is None:
         return Options()
     return Options(**{"seed": record.seed, **record.options})  # type: ignore[typeddict-item]
 
@@ -130,9 +138,13 @@ def _carried(own: PlainModel) -> Recipe | None:
 
 
 def _named_alike(ref: ModelRef, parents: Mapping[str, PlainModel]) -> Path | None:
-    """The folder of the parent whose name ends as the recipe's does."""
-    last = ref.path.rstrip("/").rpartition("/")[2]
-    return next((each.checkpoint.folder for name, each in parents.items() if name.rstrip("/").endswith(last)), None)
+    """The folder of the parent that is called as the recipe calls it, wherever it lies."""
+    called = short_name(ref.path)
+    return next((each.checkpoint.folder for name, each in parents.items() if _own_name(name) == called), None)
+
+
+def _own_name(source: str) -> str:
+    return short_name(parse_model_ref(source).path)
 
 
 def _places(recipe: Recipe, models: Mapping[ModelRef, PlainModel]) -> list[str]:

@@ -86,7 +86,7 @@ class RunningModel:
             self._laid_out = tempfile.TemporaryDirectory(prefix="lamina-check-")
             options |= {"device_map": "auto", "max_memory": {"cpu": of_weights}, "offload_folder": self._laid_out.name}
         try:
-            with _silent(transformers):
+            with silent(transformers):
                 self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
                 self.model, info = transformers.AutoModelForCausalLM.from_pretrained(
                     folder, output_loading_info=True, **options
@@ -195,7 +195,7 @@ def _layers(model: Any, depth: int) -> list[Any]:
 
 
 @contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
+def silent(transformers: Any) -> Iterator[None]:
     """Without its bars and warnings, and those of what streams: what matters of them is a finding here."""
     logging, streaming = transformers.utils.logging, getLogger("accelerate")
     level, level_of_streaming = logging.get_verbosity(), streaming.level

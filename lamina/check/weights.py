@@ -12,6 +12,7 @@ from lamina.architectures.roles import OUTPUTS, role_of
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.likeness import Progress, Tensors
 from lamina.check.parallel import each
+from lamina.checkpoints.digests import PieceDigests, digest_of_pieces
 from lamina.expressions.compute import Workspace
 from lamina.kernels.interface import Extent, Stored
 from lamina.kernels.numpy_kernels import NumpyKernels
@@ -25,12 +26,16 @@ from lamina.wording import counted, listed
 
 @dataclass(frozen=True)
 class Figures:
-    """One tensor: elements that are NaN or infinite, the sum of squares of the others, rows that are all zero."""
+    """One tensor: elements that are NaN or infinite, the sum of squares of the others, rows that are all zero.
+
+    `digest` is that of its bytes, as `lamina.json` records it.
+    """
 
     count: int
     non_finite: int = 0
     squared: float = 0.0
     dead_rows: int = 0
+    digest: str = ""
 
     @property
     def rms(self) -> float:
@@ -54,12 +59,24 @@ def figures(
     return each([name for name in names if tensors.specs[name].dtype.kind is Kind.FLOAT], worker, workers)
 
 
-def check_weights(model: PlainModel, found: Mapping[str, Figures]) -> Section:
-    """Findings about weights that are not finite, and about layers and tensors that are dead."""
-    findings = [*_not_finite(found), *_dead(model, found)]
+def check_weights(model: PlainModel, found: Mapping[str, Figures], written: Mapping[str, str]) -> Section:
+    """Findings about weights that are not finite, dead, or not those that a merge has written.
+
+    `written` has the digest of each tensor as the merge recorded it; nothing for a folder without such a record.
+    """
+    findings = [*_not_finite(found), *_dead(model, found), *_altered(found, written)]
     dead = sum(each.dead_rows for each in found.values())
-    told = f"{counted(len(found), 'tensor')} finite; {'no dead rows' if not dead else counted(dead, 'dead row')}"
+    known = " and as the merge wrote them" if found.keys() <= written.keys() else ""
+    told = f"{counted(len(found), 'tensor')} finite{known}; {'no dead rows' if not dead else counted(dead, 'dead row')}"
     return Section("weights", told, tuple(findings))
+
+
+def _altered(found: Mapping[str, Figures], written: Mapping[str, str]) -> Iterator[Finding]:
+    """Tensors whose bytes are others than the merge wrote: by a fault of the disk, or by hand."""
+    for name, values in found.items():
+        if name in written and values.digest != written[name]:
+            message = f"{name} has changed since the merge wrote it."
+            yield Finding(Level.BROKEN, "altered", message, layer_of(name), name)
 
 
 def _not_finite(found: Mapping[str, Figures]) -> Iterator[Finding]:
@@ -126,6 +143,7 @@ def _figures(tensors: Tensors, name: str, kernels: NumpyKernels, workspace: Work
     row = spec.shape[-1] if len(spec.shape) >= 2 else 1
     whole_rows = len(spec.shape) >= 2 and row <= BLOCK_ELEMENTS
     non_finite, squared, dead = 0, 0.0, 0
+    digest = PieceDigests(0)
 
     def fold(tile: Tile) -> None:
         nonlocal non_finite, squared, dead
@@ -141,8 +159,10 @@ def _figures(tensors: Tensors, name: str, kernels: NumpyKernels, workspace: Work
     for start, stop in blocks_of(spec, whole_rows=whole_rows):
         workspace.clear()
         block: Stored = workspace.take(stop - start, spec.dtype)
-        tensors.read_into(name, start * spec.dtype.bits // 8, block.raw)
+        first_byte = start * spec.dtype.bits // 8
+        tensors.read_into(name, first_byte, block.raw)
+        digest.take(first_byte, block.raw)
         extent = Extent(start, spec.count, row, whole_rows=whole_rows, wide=spec.dtype is F64)
         kernels.fold([block], None, extent, fold)
         progress(name, block.data.nbytes)
-    return Figures(spec.count, non_finite, squared, dead)
+    return Figures(spec.count, non_finite, squared, dead, digest_of_pieces({0: digest.ended()}))

@@ -168,7 +168,9 @@ def lines(report: Report, width: int) -> Iterator[str]:
 def _next(report: Report) -> str:
     """What follows from the verdict; which layers to train, where that is written down."""
     which = Path(report.model) / "training.md"
-    return NEXT[report.verdict] + (f" {which}" if report.verdict is Level.NEEDS_TRAINING and which.is_file() else "")
+    return NEXT[report.verdict] + (
+        f" {which} says which layers." if report.verdict is Level.NEEDS_TRAINING and which.is_file() else ""
+    )
 
 
 def _section(section: Section, width: int) -> Iterator[str]:

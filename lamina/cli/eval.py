@@ -129,8 +129,8 @@ def lines(found: Comparison, width: int) -> Iterator[str]:
     yield from table
     yield ""
     errors = "± of a score is one standard error" if "±" in "".join(table) else ""
-    if found.reference is not None:
-        errors = f"{errors}, of a difference half its 95% interval, items paired".removeprefix(", ")
+    if any(row.over is not None for row in found.rows):
+        errors = f"{errors}, of a difference half its 95% interval".removeprefix(", ")
     if errors:
         yield f"  {errors}."
     if found.limited:

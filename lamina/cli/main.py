@@ -28,6 +28,7 @@ VERBS = {
     "check": "Check a model: whole, its layers in place, its weights sound.",
     "diff": "Compare two models, layer by layer.",
     "eval": "Score models and recipes on the same questions, with intervals.",
+    "sweep": "Try many values of a recipe in memory: which is best, and is that beyond chance.",
     "runs": "List what was merged, checked and scored; compare two runs.",
     "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",

@@ -194,7 +194,7 @@ class Harness:
             code = task.function.__code__
             lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == code.co_filename]
             place = f"{str(task.content).rpartition(':')[0]}:{lines[-1] if lines else code.co_firstlineno}"
-            said = f"returns {error}" if isinstance(error, _NoScores) else f"{type(error).__name__}: {error}"
+            said = f"returns {error}" if isinstance(error, _NoScores) else f"raised {type(error).__name__}: {error}"
             raise TaskFailed(f"{place}: {task.name} {said.rstrip('.')}.") from error
         return Evaluation(
             model=of.model, digest=of.digest, task=task.name, metric="score", value=float(np.mean(scores)),

@@ -97,12 +97,17 @@ def question_in(line: str) -> Question | None:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a checkpoint folder. This is the one place that needs the extra `demo`."""
+    """The tokenizer of a checkpoint folder."""
+    return read_tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def read_tokenizer(content: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json. This is the one place that needs the extra `demo`."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise MissingExtra("demo", "tokenizers") from None
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return Tokenizer.from_str(content)
 
 
 def accuracy(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Question]) -> Score:

@@ -162,7 +162,9 @@ def _of_yaml(name: str, allow_own_code: bool) -> Task:
     path = Path(name)
     files = _with_included(path)
     content = files[path].content
-    shown = content.get("task", content.get("group")) if isinstance(content, dict) else None
+    if isinstance(content, dict) and "group" in content:
+        raise TaskError(f"{path} is a group of tasks: name the files of its tasks instead, `--tasks a.yml,b.yml`.")
+    shown = content.get("task") if isinstance(content, dict) else None
     if not isinstance(shown, str):
         raise TaskError(f"{path} is no task of lm-evaluation-harness: it has no `task: NAME`.")
     coded = [each for each, file in files.items() if file.names_code]

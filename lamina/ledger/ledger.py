@@ -44,6 +44,10 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX scores_of ON scores (run);
     CREATE INDEX runs_of_plan ON runs (plan, kind);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN key TEXT NOT NULL DEFAULT '';
+    CREATE INDEX runs_of_key ON runs (key);
+    """,
 )
 
 
@@ -150,6 +154,12 @@ class Ledger:
         valid = f"there are r1 to r{last}" if last else "it is empty"
         raise LedgerError(f"{self.file} has no run r{number}: {valid}. `lamina runs` lists them.")
 
+    def known(self, key: str) -> Run | None:
+        """The newest row with this key, with its items; None where there is none."""
+        with self._telling():
+            (number,) = self._rows.execute("SELECT max(number) FROM runs WHERE key = ?", [key]).fetchone()
+        return None if number is None else self.run(number)
+
     def close(self) -> None:
         self._rows.close()
 
@@ -240,6 +250,7 @@ def _columns(run: Run) -> dict[str, Any]:
         "output": run.output,
         "verdict": run.verdict,
         "details": _json(run.details),
+        "key": run.key,
     }
     return {name: _storable(value) for name, value in columns.items()}
 
@@ -265,6 +276,7 @@ def _run(row: Mapping[str, Any], scores: Sequence[Score]) -> Run:
         verdict=row["verdict"],
         scores=tuple(scores),
         details=json.loads(row["details"]),
+        key=row["key"],
         number=row["number"],
     )
 

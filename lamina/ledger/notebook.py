@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from lamina.errors import LedgerError
 from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.ledger.runs import Run
+
+T = TypeVar("T")
 
 
 class Notebook:
@@ -16,16 +19,23 @@ class Notebook:
     def __init__(
         self, file: str | Path | None = None, *, wanted: bool = True, tell: Callable[[str], None] = lambda _why: None
     ) -> None:
-        self._file, self._wanted, self._tell = file, wanted, tell
+        self._file, self.wanted, self._tell = file, wanted, tell
 
     def note(self, run: Run) -> int | None:
         """Add a row; its number, or None where it was not noted."""
-        if not self._wanted:
+        return self._with_ledger(lambda ledger: ledger.add(run))
+
+    def known(self, key: str) -> Run | None:
+        """What was noted of a key, None where nothing was."""
+        return self._with_ledger(lambda ledger: ledger.known(key))
+
+    def _with_ledger(self, use: Callable[[Ledger], T]) -> T | None:
+        if not self.wanted:
             return None
         try:
             with Ledger(ledger_file(self._file)) as ledger:
-                return ledger.add(run)
+                return use(ledger)
         except LedgerError as error:
-            self._wanted = False
+            self.wanted = False
             self._tell(f"not noted: {error}; without one: --no-ledger")
             return None

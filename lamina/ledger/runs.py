@@ -64,7 +64,8 @@ class Run:
 
     `name` is what a table calls it; `recipe` its text, empty for a model that was not made here; `plan` the plan's
     digest, by which a check or an evaluation is known to speak of a merge; `output` the folder or model. `details`
-    are what else is worth keeping, as JSON has it. `number` is given by the ledger.
+    are what else is worth keeping, as JSON has it. `key` is a digest of what was measured of what, where that need not
+    be measured again. `number` is given by the ledger.
     """
 
     kind: Kind
@@ -81,6 +82,7 @@ class Run:
     verdict: str = ""
     scores: tuple[Score, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
     number: int | None = None
 
     @property

@@ -32,6 +32,7 @@ from lamina.wording import counted
 
 TEMPORARIES = 10  # tensors that a whole-tensor method holds at once: a sum and its SVD take 8.4. Measured.
 DECLARATION = "__lamina_merge_method__"
+OWN_MODULE = "lamina_own_"  # what the modules are called whose files are run for a recipe
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ the tensors is written down. Nothing but configs and headers is read.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 
 from lamina.errors import RecipeError
@@ -42,6 +44,22 @@ from lamina.recipe.mending import Put, Remove
 from lamina.recipe.text import KEY
 
 
+@contextmanager
+def _no_search_for_circles() -> Iterator[None]:
+    """Leave the garbage collector out: a plan is a million small objects without a circle among them.
+
+    Looking for one, again and again as they grow in number, was a third of the time of a plan of 20,000 tensors.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_no_search_for_circles()
 def plan_merge(
     recipe: Recipe,
     open_model: OpenModel,

@@ -24,7 +24,7 @@ from typing import Any
 
 from lamina.errors import Problem, RecipeError, did_you_mean, nearest
 from lamina.merge_methods import METHODS, MergeMethod, OwnMethod, declared, make_known
-from lamina.merge_methods.own import loaded
+from lamina.merge_methods.own import OWN_MODULE, loaded
 
 GROUP = "lamina.merge_methods"
 
@@ -172,7 +172,7 @@ def _text(path: Path, shown: str) -> str:
 @cache
 def _run_file(path: str, shown: str, text: str) -> ModuleType:
     """The file as a module of its own, once for each text that it has had."""
-    name = f"lamina_own_{hashlib.sha256(f'{path} {text}'.encode()).hexdigest()[:16]}"
+    name = f"{OWN_MODULE}{hashlib.sha256(f'{path} {text}'.encode()).hexdigest()[:16]}"
     module = ModuleType(name)
     module.__file__ = path
     sys.modules[name] = module  # where dataclasses and the like look for it

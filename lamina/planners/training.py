@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from lamina.architectures.roles import Role, role_of
 from lamina.models.plain import PlainModel
@@ -35,10 +36,12 @@ def training_files(model: PlainModel, upscaling: Upscaling) -> dict[str, bytes]:
     stack = architecture.prefix.rpartition(".")[2]  # `layers`, `h`
     page = _PAGE.format(
         said="\n".join(f"- {line}" for line in upscaling.said),
-        which=f"layer{'s' if len(places) > 1 else ''} {spans(places)}",
+        summary=fill(
+            f"Train layer{'s' if len(places) > 1 else ''} {spans(places)} of {upscaling.depth}: {upscaling.why}. "
+            f"`training.json` names their {counted(len(parameters), 'tensor')}.",
+            120,
+        ),
         depth=upscaling.depth,
-        why=upscaling.why,
-        count=counted(len(parameters), "tensor"),
         stack=stack,
         layers=places,
         either="|".join(map(str, places)),
@@ -87,9 +90,11 @@ _PAGE = """\
 
 {said}
 
-To train is {which} of {depth}: {why}. `training.json` names the {count}. Their names are those in the files; a
-library that loads experts into one tensor calls them otherwise, and the number of the layer is the same everywhere.
-This is the least that has to be trained. SOLAR's authors went on training the whole model.
+{summary}
+
+The names are those in the files; a library that loads experts into one tensor calls them otherwise, and the number of
+the layer is the same everywhere. This is the least that has to be trained. SOLAR's authors went on training the whole
+model.
 
 ## PyTorch
 

@@ -12,6 +12,7 @@ import yaml
 from lamina.errors import Problem, RecipeError
 from lamina.recipe.faults import Draft
 from lamina.recipe.mending import Put, changes_of
+from lamina.recipe.plain_values import plain_values
 from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
 from lamina.recipe.recipe import line_of
@@ -26,13 +27,14 @@ RecipeLike = str | Path | Mapping[str, Any] | Recipe
 def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Sequence[str] = ()) -> Recipe:
     """A recipe from a file, a published merge's folder, YAML text (of more than one line), or a mapping.
 
+    A mapping may name a merge method of one's own by the function itself, and models by their paths.
     `set_values` are changes like `stack[1].at=8`. Raises RecipeError where nothing can be understood.
     """
     if isinstance(source, Recipe):
         changed = set_values or border != "normal"
         return parse_recipe(source.text, source.file, border, set_values) if changed else source
     if isinstance(source, Mapping):
-        return parse_recipe(yaml.safe_dump(dict(source), sort_keys=False), "recipe", border, set_values)
+        return parse_recipe(yaml.safe_dump(plain_values(source), sort_keys=False), "recipe", border, set_values)
     if isinstance(source, str) and "\n" in source:
         return parse_recipe(source, "recipe", border, set_values)
     path = _recipe_file(Path(source))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lamina
@@ -38,6 +40,42 @@ def test_every_function_takes_a_mapping(tmp_path: Path) -> None:
     assert lamina.explain(MAPPING, "model.norm.weight").job.name == "model.norm.weight"
     assert len(lamina.tensors(MAPPING)) == len(lamina.plan(MAPPING).jobs)
     assert lamina.merge(MAPPING, tmp_path / "out").plan.digest == lamina.plan(MAPPING).digest
+
+
+class Colour(Enum):
+    RED = 1
+
+
+def test_a_mapping_may_hold_paths_numbers_of_numpy_and_tuples() -> None:
+    half = {"weight": np.float32(0.5)}
+    models = tuple({"model": MODELS / name, "parameters": half} for name in ("rev", "sort"))
+    other = {"models": models, "merge_method": np.str_("linear")}
+    assert lamina.plan(other).digest == lamina.plan(MAPPING).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dtype": Colour.RED}, "`dtype` is a Colour, and a recipe holds text, numbers, lists and mappings."),
+        ({"models": [{"model": {1, 2}}]}, "`models[0].model` is a set"),
+        ({"parameters": {"weight": print}}, "`parameters.weight` is a function"),
+        ({"parameters": {1: 2}}, "a key is a word, and here is `1` within `parameters`."),
+        ({b"x": 2}, "a key is a word, and here is `b'x'`."),
+        ({"merge_method": lambda: None}, "is no merge method yet"),
+    ],
+)
+def test_what_no_recipe_can_hold_gets_a_letter(change: dict[Any, Any], said: str) -> None:
+    with pytest.raises(lamina.RecipeError) as caught:
+        lamina.plan({**MAPPING, **change})
+    [problem] = caught.value.problems
+    assert said in problem.message
+
+
+def test_a_mapping_in_itself_gets_a_letter() -> None:
+    endless: dict[str, Any] = dict(MAPPING)
+    endless["parameters"] = endless
+    with pytest.raises(lamina.RecipeError, match="nested too deep"):
+        lamina.plan(endless)
 
 
 def test_what_is_given_stays_as_it_was() -> None:

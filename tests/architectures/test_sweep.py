@@ -6,14 +6,16 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from compare import Difference, check_move, check_self_merge, open_source  # noqa: E402
+from compare import Difference, check_move, check_self_merge, check_tensors, merge, open_source  # noqa: E402
 from reassemble import reassembled  # noqa: E402
 from refusals import needless  # noqa: E402
 from shrink import causal_types, tiny_model  # noqa: E402
@@ -107,6 +109,26 @@ def test_without_shared_keys_and_values_they_go_anywhere(model_type: str, tmp_pa
     source = open_source(tiny_model(model_type, {"num_kv_shared_layers": 0}), tmp_path / "source")
     for order in (up_scaled(source.depth), shuffled(source.depth)):
         assert check_move(source, order, tmp_path / f"of {len(order)}") == ""
+
+
+def test_the_decoder_of_gemma_3n_moves_beside_its_towers_as_it_does_alone(tmp_path: Path) -> None:
+    """Its class needs more than transformers; the files of the whole model are those of the decoder, renamed."""
+    order, prefix = [0, 1, 0, 1, 2, 3, 4, 5], "model.language_model."
+    source = open_source(tiny_model("gemma3n_text"), tmp_path / "alone")
+    tensors = load_file(tmp_path / "alone" / "model.safetensors")
+    config = json.loads((tmp_path / "alone" / "config.json").read_text())
+    whole = {name.replace("model.", prefix, 1): tensor for name, tensor in tensors.items()}
+    towers = {f"model.{name}.{i}.x": torch.ones(2) for name in ("vision_tower.blocks", "audio_tower") for i in range(6)}
+    (tmp_path / "whole").mkdir()
+    save_file(whole | towers, tmp_path / "whole" / "model.safetensors")
+    (tmp_path / "whole" / "config.json").write_text(json.dumps({"model_type": "gemma3n", "text_config": config}))
+    for name, each in (("of alone", source), ("of whole", replace(source, folder=tmp_path / "whole"))):
+        merge(each, order, tmp_path / name)
+    alone, found = (load_file(tmp_path / name / "model.safetensors") for name in ("of alone", "of whole"))
+    check_tensors(found, {name.replace("model.", prefix, 1): t for name, t in alone.items()} | towers, "beside towers")
+    ours, theirs = (json.loads((tmp_path / f"of {name}" / "config.json").read_text()) for name in ("whole", "alone"))
+    assert ours["text_config"]["layer_types"] == theirs["layer_types"]
+    assert ours["text_config"]["num_hidden_layers"] == theirs["num_hidden_layers"] == len(order)
 
 
 # Stacks in parallel lists, a shared block, lists of tensors beside the layers: of no common class, and refused.

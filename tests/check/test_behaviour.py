@@ -98,6 +98,13 @@ def test_a_model_that_knows_less_than_token_counts_is_broken(tmp_path: Path) -> 
     assert any(found.code == "no-language" for found in report.findings)
 
 
+def test_alone_a_model_is_held_to_prose_and_to_texts_of_ones_own(tmp_path: Path) -> None:
+    """Of code and chat a sound model may know nothing."""
+    ruined = changed(BASE, tmp_path / "ruined", _shuffle)
+    for name, verdict in (("prose", Level.BROKEN), ("mine.txt", Level.BROKEN), ("code", Level.HEALTHY)):
+        assert check(ruined, texts={name: TEXT["prose"]}, quick=True).verdict is verdict, name
+
+
 def test_a_loss_that_nothing_explains_is_suspicious(tmp_path: Path) -> None:
     """Noise in every layer, under which each is still itself and no larger than it may be."""
 

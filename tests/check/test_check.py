@@ -252,6 +252,24 @@ def test_a_blend_with_other_weights_than_its_recipe_gives_is_broken(tmp_path: Pa
     assert check(tmp_path / "right", recipe=tmp_path / "other.yml").verdict is Level.BROKEN
 
 
+def test_one_element_that_changed_after_the_merge_is_named(tmp_path: Path) -> None:
+    """Though the recipe is compared with a part of what it computes, and its models may be gone."""
+    lamina.merge(SOUND[0], tmp_path / "right")
+
+    def flip(weights: Weights) -> None:
+        weights[in_layer(3, "mlp.up_proj")][-1, -1] *= 2
+
+    altered = changed(tmp_path / "right", tmp_path / "altered", flip)
+    next(altered.glob("*.yml")).unlink()
+    report = check(altered, [REV, SORT])
+    assert report.verdict is Level.BROKEN
+    assert [(found.code, found.layer, found.key) for found in report.findings] == [
+        ("altered", 3, in_layer(3, "mlp.up_proj"))
+    ]
+    told = next(section.told for section in check(tmp_path / "right").sections if section.name == "weights")
+    assert "as the merge wrote them" in told
+
+
 def test_a_recipe_whose_models_are_gone_says_how_to_name_them(tmp_path: Path) -> None:
     lamina.merge(
         f"models: [{{model: {REV}}}, {{model: {SORT}}}]\nmerge_method: linear\nparameters: {{weight: 0.5}}\n",
@@ -320,6 +338,19 @@ def test_a_recipe_that_cannot_be_planned_says_so_beside_the_parents(tmp_path: Pa
     told = next(section.not_run for section in report.sections if section.name == "recipe")
     assert "gone" in told
     assert "--recipe" in told
+
+
+def test_a_parent_stands_for_the_model_of_its_name_and_for_no_other(tmp_path: Path) -> None:
+    """What is called `prev` is not `rev`."""
+    lamina.merge(SOUND[0], tmp_path / "out")
+    other = changed(KJV, tmp_path / "prev")
+    assert check(tmp_path / "out", [other]).verdict is Level.HEALTHY
+
+
+def test_a_parent_that_the_recipe_calls_otherwise_is_looked_at_once(tmp_path: Path) -> None:
+    lamina.merge(SOUND[0], tmp_path / "out")
+    (tmp_path / "rev").symlink_to(REV)
+    assert check(tmp_path / "out", [tmp_path / "rev"]).parents == (str(tmp_path / "rev"), str(SORT))
 
 
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -49,6 +49,11 @@ def test_the_mildest_verdict_that_fails_may_be_needs_training(lamina: Lamina, fo
     assert lamina("check", "deep", "--weights-only", "--fail-on", "needs training").code == 3
 
 
+def test_what_is_up_scaled_says_which_layers_to_train(lamina: Lamina) -> None:
+    assert lamina("upscale", "models/base", "deeper", "--to", "6", "-q").code == 0
+    assert "deeper/training.md says which layers." in lamina("check", "deeper", "--weights-only").out
+
+
 def test_findings_come_as_data_with_layer_and_place(lamina: Lamina, folder: Path) -> None:
     (folder / "deep.yml").write_text(DEEP)
     lamina("merge", "deep.yml", "deep")

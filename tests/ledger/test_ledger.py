@@ -38,6 +38,7 @@ FULL = Run(
         Score("loss/prose", 4.038, None, None, "nats", limited=True, lower_is_better=True),
     ),
     details={"few-shot": 5, "tasks": ["rev"]},
+    key="ef",
 )
 
 
@@ -68,6 +69,13 @@ def test_a_score_that_is_no_number_is_kept_as_none(ledger: Ledger) -> None:
 def test_names_that_are_no_utf8_are_kept_as_they_can_be(ledger: Ledger) -> None:
     ledger.add(Run("merge", os.fsdecode(b"caf\xe9.yml"), recipe="a: \udce9"))
     assert ledger.runs()[0].name == "caf\\udce9.yml"
+
+
+def test_the_newest_row_of_a_key_is_found_with_its_items(ledger: Ledger) -> None:
+    ledger.add(replace(FULL, name="older"))
+    ledger.add(FULL)
+    assert ledger.known("ef") == replace(FULL, number=2)
+    assert ledger.known("other") is None
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,18 @@ def test_and_where_only_one_of_the_models_has_them(tmp_path: Path, layers: str) 
     assert (kept, dropped, count, len(told)) == ([], [FURTHER], 0, 1)
 
 
+def test_they_come_from_the_model_that_gives_the_last_layer_whatever_its_depth(tmp_path: Path) -> None:
+    write_model(tmp_path, "a", OWN, PREDICTS, FURTHER)
+    deeper = ("model.layers.2.mlp.up_proj.weight", "model.layers.3.eh_proj.weight")
+    write_model(tmp_path, "b", OWN, {**PREDICTS, "num_hidden_layers": 3}, *deeper)
+    tensors = load_file(tmp_path / "b" / "model.safetensors")
+    save_file({**tensors, deeper[1]: np.full(WIDTH, 7, np.float32)}, tmp_path / "b" / "model.safetensors")
+    (tmp_path / "recipe.yml").write_text("stack: [{model: a, layers: 0-1}, {model: b, layers: 1-2}]")
+    with lamina.tensors(tmp_path / "recipe.yml") as merged:
+        assert [name for name in merged if "eh_proj" in name] == ["model.layers.4.eh_proj.weight"]
+        assert merged["model.layers.4.eh_proj.weight"].tolist() == [7] * WIDTH
+
+
 def test_they_are_merged_as_the_last_layer_is_but_for_its_scale(tmp_path: Path) -> None:
     write_model(tmp_path, "a", OWN, PREDICTS)
     write_model(tmp_path, "b", OWN, PREDICTS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -92,6 +94,40 @@ def test_a_file_beside_the_recipe_is_found_from_any_working_directory(
     (desk / "recipe.yml").write_text(recipe("mine:mean"))
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert lamina.plan(desk / "recipe.yml").method == "mine:mean"
+
+
+def mapping(method: Any) -> dict[str, Any]:
+    return {"models": [{"model": "rev"}, {"model": "sort"}], "merge_method": method, "base_model": "base"}
+
+
+def test_in_a_mapping_the_function_itself_stands_for_its_name(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(desk / "mine.py")
+    monkeypatch.syspath_prepend(desk)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    imported = importlib.import_module("mine")
+    by_name = lamina.plan(mapping("mine.py:mean")).digest
+    assert lamina.plan(mapping(imported.mean)).digest == by_name
+    assert "mine.py" in {file.name for file in lamina.plan(mapping(imported.mean)).files}
+    monkeypatch.delitem(sys.modules, "mine")  # now it is a function of no module that is there
+    assert lamina.plan(mapping(imported.mean)).digest == by_name
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "`mean` belongs to the program that runs: put it into a file of its own, `mine.py`"),
+        ("mean = print", "`print` is no merge method yet"),
+        ("mean = len", "`len` is no merge method yet"),
+    ],
+)
+def test_a_function_that_no_recipe_can_name_gets_a_letter(desk: Path, code: str, said: str) -> None:
+    write(desk / "program.py", f"{MEAN}{code}\nasked = {mapping('M')!r} | {{'merge_method': mean}}\n")
+    with (desk / "program.py").open("a") as file:
+        file.write("try:\n    lamina.plan(asked)\nexcept lamina.RecipeError as error:\n    print(error)\n")
+    place = {**os.environ, "PYTHONPATH": str(Path(lamina.__file__).parents[1])}
+    run = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, env=place, check=True)
+    assert "[own-code]" in run.stdout
+    assert said in run.stdout
 
 
 def test_a_module_of_pythons_path_is_found(

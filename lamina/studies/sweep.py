@@ -1,0 +1,181 @@
+"""A recipe under many values, each merged in memory and measured: which is best, and is that beyond chance.
+
+The story: all points are planned; each is measured once on the `dev` items, and noted as soon as it is; the best is
+compared with the recipe as it is written, by intervals that hold for all points at once; the two of them are asked
+the `test` items, which had no part in the choice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import numpy as np
+import xxhash
+
+from lamina import api
+from lamina.execute.memory import peak_memory
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import parents_of, run_name
+from lamina.ledger.runs import Run, Score, versions
+from lamina.recipe.load import RecipeLike
+from lamina.studies.chance import Interval, among_pairs, simultaneous
+from lamina.studies.grid import Axis, points
+from lamina.studies.metrics import Metric, Split
+from lamina.version import VERSION
+
+AS_WRITTEN = ()  # the changes of the point that everything is compared with
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point that was measured. `over` is its difference from the recipe as it is written; better is positive.
+
+    `is_near_best` where it is not told from the best by the items that were asked. `run` is its row in the ledger.
+    """
+
+    set_values: tuple[str, ...]
+    plan: str
+    scores: tuple[Score, ...]
+    over: Interval
+    is_near_best: bool
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All points in the order of the grid; `written` is the recipe as it is, wherever that stands in it.
+
+    `test` has the scores on the test items of the best and of the recipe as it is, and `test_over` their difference
+    with a plain 95% interval: nothing was chosen on them. Both are None where the recipe as it is is the best.
+    """
+
+    points: tuple[Point, ...]
+    written: Point
+    best: Point
+    test: tuple[Score, Score] | None
+    test_over: Interval | None
+    measured: int
+    seconds: float
+
+
+def sweep(
+    recipe: RecipeLike,
+    axes: Sequence[Axis],
+    metric: Metric,
+    *,
+    notebook: Notebook | None = None,
+    workers: int | None = None,
+    memory: int | None = None,
+    on_start: Callable[[int, str], None] = lambda _points, _title: None,
+    measuring: Callable[[int, Sequence[str], Score | None], None] = lambda _number, _point, _score: None,
+    **options: Unpack[api.Options],
+) -> Sweep:
+    """Measure a recipe at every point of a grid, and as it is written. Nothing is written but rows of `notebook`.
+
+    A point whose like is in the notebook is not measured again: the same plan, models, items and version of Lamina.
+    `measuring` is called before each point without a score, and after it with its score.
+    Raises RecipeError with the faults of all points before anything is computed.
+    """
+    started = time.monotonic()
+    grid = points(axes)
+    study = _Study(metric, notebook or Notebook(wanted=False), measuring)
+    with api.variations(recipe, [AS_WRITTEN, *grid], workers=workers, memory=memory, **options) as variations:
+        for each in variations:
+            metric.check(each.tensors.plan)
+        on_start(len(grid), variations[0].tensors.plan.title)
+        runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
+        found = _compared(variations, runs, metric)
+        written, in_grid = found[0], found[1:]
+        best = max(in_grid, key=lambda point: _goodness(point, metric))
+        test, over = None, None
+        if best.plan != written.plan:
+            chosen = found.index(best)
+            ours = study.measured(chosen, variations[chosen], "test").scores[0]
+            theirs = study.measured(0, variations[0], "test").scores[0]
+            test, over = (ours, theirs), simultaneous([_gain(ours, theirs, metric)])[0]
+    took = time.monotonic() - started
+    return Sweep(tuple(in_grid), written, best, test, over, study.count, took)
+
+
+class _Study:
+    """Measures variations, and remembers what it has measured, in the notebook and here."""
+
+    def __init__(
+        self, metric: Metric, notebook: Notebook, measuring: Callable[[int, Sequence[str], Score | None], None]
+    ) -> None:
+        self._metric, self._notebook, self._measuring = metric, notebook, measuring
+        self._known: dict[str, Run] = {}
+        self.count = 0
+
+    def measured(self, number: int, variation: api.Variation, split: Split) -> Run:
+        """The row of a variation: as it was noted, else measured now and noted."""
+        what = [variation.tensors.fingerprint(), self._metric.name, self._metric.digest(split), VERSION]
+        key = xxhash.xxh3_128_hexdigest("\n".join(what).encode())
+        known = self._known.get(key) or self._notebook.known(key)
+        if known is None:
+            self._measuring(number, variation.set_values, None)
+            known = self._measure(variation, split, key)
+        self._known[key] = known
+        self._measuring(number, variation.set_values, known.scores[0])
+        return known
+
+    def _measure(self, variation: api.Variation, split: Split, key: str) -> Run:
+        started = time.monotonic()
+        scores = self._metric.scores(variation.tensors, split)
+        self.count += 1
+        plan = variation.tensors.plan
+        run = Run(
+            "sweep",
+            run_name(plan.title, variation.recipe.overrides.values()),
+            recipe=variation.recipe.text,
+            plan=plan.digest,
+            parents=parents_of(plan),
+            versions=versions(),
+            seed=plan.seed,
+            seconds=time.monotonic() - started,
+            peak_memory=peak_memory(),
+            scores=scores,
+            details={"metric": self._metric.name, "split": split, "point": list(variation.set_values)},
+            key=key,
+        )
+        return replace(run, number=self._notebook.note(run))
+
+
+def _compared(variations: Sequence[api.Variation], runs: Sequence[Run], metric: Metric) -> list[Point]:
+    """The points with their differences from the first, and whether they are told from the best."""
+    firsts = [run.scores[0] for run in runs]
+    over = simultaneous([_gain(score, firsts[0], metric) for score in firsts])
+    best = max(firsts[1:], key=lambda score: _better(score, metric))
+    behind = among_pairs([_gain(best, score, metric) for score in firsts], len(firsts))
+    return [
+        Point(
+            variation.set_values,
+            variation.tensors.plan.digest,
+            run.scores,
+            gained,
+            abs(lost.difference) <= lost.margin,  # not so where either is no number
+            None if run.number is None else run.id,
+        )
+        for variation, run, gained, lost in zip(variations, runs, over, behind, strict=True)
+    ]
+
+
+def _gain(score: Score, other: Score, metric: Metric) -> list[float]:
+    """By how much each item is better, so that more is always better."""
+    sign = -1.0 if metric.lower_is_better else 1.0
+    differences: list[float] = (sign * np.subtract(score.items, other.items, dtype=np.float64)).tolist()
+    return differences
+
+
+def _goodness(point: Point, metric: Metric) -> float:
+    return _better(point.scores[0], metric)
+
+
+def _better(score: Score, metric: Metric) -> float:
+    """A figure that is larger for a better score; a merge that gives no number is the worst."""
+    if np.isnan(score.value):
+        return -np.inf
+    return -score.value if metric.lower_is_better else score.value

@@ -1,0 +1,102 @@
+"""`lamina sweep`: the picture, what is said of the best, and the rows that it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lamina.cli.sweep import SWEEP_FIELDS
+
+from .conftest import Lamina
+
+SLERP = """\
+merge_method: slerp
+base_model: models/rev
+models: [{model: models/rev}, {model: models/sort}]
+parameters: {t: 0.5}
+"""
+
+
+@pytest.fixture
+def recipe(folder: Path) -> str:
+    (folder / "slerp.yml").write_text(SLERP)
+    return "slerp.yml"
+
+
+def test_a_curve_shows_every_point_and_the_best_is_told_with_its_interval(lamina: Lamina, recipe: str) -> None:
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9")
+    assert run.code == 0
+    lines = run.out.splitlines()
+    assert lines[0].startswith("skills on 2 x 400 questions (dev) · 2 points")
+    assert lines[3].startswith("  as written ")
+    assert lines[4].endswith("best")
+    assert lines[4].count("█") == 24  # the best of all
+    assert lines[5].count("█") == 1  # the worst
+    assert "best        parameters.t=0.1 · 89.9 ± 1.0 · r2" in lines
+    assert any(line.endswith("for all points at once: beyond chance") for line in lines)
+    assert any(line.startswith("test        91.6 ± 1.0 against 86.4 ± 1.2") for line in lines)
+    assert max(map(len, lines)) <= 110
+
+
+def test_two_axes_are_a_heat_map(lamina: Lamina, recipe: str) -> None:
+    lines = lamina(
+        "sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--vary", "dtype=float32,bfloat16", "--limit", "20"
+    ).out.splitlines()
+    assert lines[2].split() == ["parameters.t", "dtype"]
+    assert lines[3].split() == ["float32", "bfloat16"]
+    assert [line.split()[0] for line in lines[4:6]] == ["0.1", "0.9"]
+    assert lines[4].count("*") == 1
+    assert "Of a part of the items only" in lines[-1]
+
+
+def test_the_points_are_rows_of_the_ledger_and_the_chosen_one_has_the_score_of_the_test(
+    lamina: Lamina, recipe: str
+) -> None:
+    data = lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--limit", "30", "--json").data
+    assert {key for keys in SWEEP_FIELDS for key in keys.split(", ")} == set(data)
+    rows = lamina("runs", "--kind", "sweep", "--sort", "skills-dev", "--json").data
+    assert rows[0]["name"] == "slerp.yml parameters.t=0.1"
+    assert rows[0]["id"] == data["best"]["run"]
+    assert len(rows) == 3
+    assert lamina("runs", "--sort", "skills", "--json").data[0]["name"] == rows[0]["name"]
+    assert all(score["limited"] for row in rows for score in row["scores"])
+
+
+def test_without_a_ledger_nothing_is_noted_and_a_sweep_still_tells(
+    lamina: Lamina, recipe: str, ledger_file: Path
+) -> None:
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1", "--limit", "10", "--no-ledger", "--json")
+    assert run.data["best"]["run"] is None
+    assert not ledger_file.exists()
+
+
+def test_a_ledger_that_cannot_be_written_is_told_once_and_a_sweep_goes_on(
+    lamina: Lamina, recipe: str, ledger_file: Path
+) -> None:
+    ledger_file.write_text("no rows " * 500)
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--limit", "10")
+    assert run.code == 0
+    assert run.err.count("not noted") == 1
+
+
+def test_a_fault_of_any_point_is_a_letter_and_nothing_is_measured(
+    lamina: Lamina, recipe: str, ledger_file: Path
+) -> None:
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,much", "--vary", "merge_method=slerp,slurp")
+    assert run.code == 2
+    assert "parameters.t=much" in run.err
+    assert "Did you mean `slerp`?" in run.err
+    assert not ledger_file.exists()
+
+
+def test_the_loss_is_taken_in_memory_and_lower_is_better(lamina: Lamina, recipe: str, folder: Path) -> None:
+    pytest.importorskip("transformers")
+    before = sorted(folder.iterdir())
+    data = lamina("sweep", recipe, "--vary", "parameters.t=0.9", "--metric", "loss", "--limit", "2", "--json").data
+    loss, prose, code = data["best"]["scores"]
+    assert [prose["name"], code["name"]] == ["loss-dev/prose", "loss-dev/code"]
+    assert loss["value"] == pytest.approx((prose["value"] + code["value"]) / 2)
+    assert loss["lower_is_better"]
+    assert 2 < loss["value"] < 8
+    assert sorted(folder.iterdir()) == before

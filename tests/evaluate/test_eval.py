@@ -1,0 +1,315 @@
+"""`lamina eval` with the bundled models: the scores of lm-eval by hand, to the last digit; resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+lm_eval = pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
+
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+import lamina  # noqa: E402
+from lamina.errors import OutputError, TaskError, TaskFailed  # noqa: E402
+from lamina.evaluate.compare import Comparison  # noqa: E402
+from lamina.evaluate.evaluation import Step, evaluate  # noqa: E402
+from lamina.evaluate.harness import Harness  # noqa: E402
+from lamina.evaluate.results import Evaluation  # noqa: E402
+from lamina.evaluate.skills import answered as answered_by_numpy  # noqa: E402
+from lamina.evaluate.skills import load_questions, load_tokenizer  # noqa: E402
+from lamina.evaluate.tasks import tasks_named  # noqa: E402
+from lamina.evaluate.tiny_llama import load_tiny_llama  # noqa: E402
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+REV = EXAMPLES / "questions" / "rev.test.jsonl"
+TASK = """\
+task: reversed
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+fewshot_split: test
+doc_to_text: prompt
+target_delimiter: ""
+{rest}
+metadata: {{version: 7}}
+"""
+KINDS = {
+    "chosen": """\
+output_type: multiple_choice
+doc_to_choice: "{{[answer, ' ' ~ (prompt[5:12].split() | sort | join(' '))]}}"
+doc_to_target: 0
+metric_list: [{metric: acc}, {metric: acc_norm}]""",
+    "written": """\
+output_type: generate_until
+num_fewshot: 2
+doc_to_target: answer
+generation_kwargs: {until: ["\\n"], max_gen_toks: 10}
+filter_list:
+  - {name: plain, filter: [{function: take_first}]}
+  - {name: bare, filter: [{function: remove_whitespace}, {function: take_first}]}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]""",
+    "read": """\
+output_type: loglikelihood_rolling
+doc_to_target: "{{prompt}}{{answer}}"
+metric_list: [{metric: bits_per_byte}]""",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with 40 questions: examples/, reversed.jsonl, skills.yml."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    (tmp_path / "reversed.jsonl").write_text("".join(REV.read_text().splitlines(keepends=True)[:40]))
+    (tmp_path / "skills.yml").write_text(
+        (EXAMPLES / "recipes" / "skills.yml").read_text().replace("../models", "examples/models")
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def only(found: Comparison, model: str) -> Evaluation:
+    [row] = [row for row in found.rows if row.model == model]
+    [made] = row.scores.values()
+    return made
+
+
+def scored(source: str, task: str, *, out: str = "out", **how: Any) -> Evaluation:
+    return only(evaluate([source], [task], Path(out), **how), Path(source).name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_the_harness_by_hand_to_the_last_digit(folder: Path, kind: str) -> None:
+    (folder / "task.yml").write_text(TASK.format(file=folder / "reversed.jsonl", rest=KINDS[kind]))
+    ours = scored("examples/models/base", "task.yml", batch=4)
+    by_hand = lm_eval.simple_evaluate(
+        model="hf", model_args="pretrained=examples/models/base", tasks=["task.yml"], batch_size=4, device="cpu",
+        task_manager=TaskManager(include_defaults=False),
+    )  # fmt: skip
+    theirs = by_hand["results"]["reversed"]
+    known = {ours.metric: ours.value, **ours.others}
+    assert known == {key.removesuffix(",none"): theirs[key] for key in theirs if "," in key and "_stderr" not in key}
+    metric, _, filtered = ours.metric.partition(",")
+    stderr = theirs[f"{metric}_stderr,{filtered or 'none'}"]
+    assert ours.stderr == (None if stderr == "N/A" else stderr)
+    assert (ours.n, ours.settings.task_version, ours.settings.dtype) == (40, "7", "bfloat16")
+    assert ours.settings.few_shot == by_hand["n-shot"]["reversed"] == (2 if kind == "written" else 0)
+    samples = [each for each in by_hand["samples"]["reversed"] if each["filter"] == (filtered or "none")]
+    if kind == "read":
+        assert ours.items == ()  # bits per byte are no mean over items
+    else:
+        assert [item.score for item in ours.items] == [sample[metric] for sample in samples]
+        assert 0 < ours.value < 1 or kind == "written"
+
+
+def test_an_unwritten_recipe_scores_as_the_written_one(folder: Path) -> None:
+    (folder / "task.yml").write_text(TASK.format(file=folder / "reversed.jsonl", rest=KINDS["chosen"]))
+    lamina.merge("skills.yml", "merged")
+    for task in ("reversed.jsonl", "task.yml"):
+        for dtype in ("auto", "float32"):
+            found = evaluate(["skills.yml", "merged"], [task], Path("out"), dtype=dtype)
+            written, unwritten = only(found, "merged"), only(found, "skills.yml")
+            assert unwritten.settings == written.settings
+            assert (unwritten.value, unwritten.items) == (written.value, written.items)  # every likelihood, to the bit
+    assert written.settings.dtype == "float32"
+
+
+def test_the_questions_of_the_bundled_models_score_as_the_demo_does(folder: Path) -> None:
+    base = EXAMPLES / "models" / "base"
+    ours = scored(str(base), "reversed.jsonl", dtype="float32")
+    right = answered_by_numpy(load_tiny_llama(base), load_tokenizer(base), load_questions(folder / "reversed.jsonl"))
+    assert [item.score for item in ours.items] == right.tolist()
+    assert 0 < right.sum() < 40
+
+
+def test_of_choices_the_likeliest_for_its_length_counts(folder: Path) -> None:
+    questions = [
+        {
+            "prompt": f"{asked} {letters} =",
+            "choices": [f" {letters}", f" {letters[::-1]}", " a"],
+            "answer": f" {letters}",
+        }
+        for asked in ("rev:", "sort:")
+        for letters in ("a b c d", "e g k m", "b f h z")
+    ]
+    (folder / "chosen.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    made = scored("examples/models/rev", "chosen.jsonl")
+    assert made.metric == "acc_norm"
+    for item, question in zip(made.items, questions, strict=True):
+        likelihoods = [likelihood for likelihood, _ in item.answer]
+        each = [likelihood / len(choice) for likelihood, choice in zip(likelihoods, question["choices"], strict=True)]
+        assert item.score == (max(each) == each[0])
+    assert 0 < made.value < 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_parents_are_asked_the_same_items_as_the_merge() -> None:
+    found = evaluate(["skills.yml"], ["reversed.jsonl"], Path("out"), parents=True)
+    assert {row.model: row.is_parent for row in found.rows} == {
+        "skills.yml": False, "base": True, "rev": True, "sort": True,
+    }  # fmt: skip
+    assert found.reference == "rev"
+    merge, rev = only(found, "skills.yml"), only(found, "rev")
+    [over] = [row.over for row in found.rows if row.model == "skills.yml"]
+    assert over is not None
+    paired = merge.scores - rev.scores
+    assert over.share == pytest.approx(paired.mean())
+    assert over.margin == pytest.approx(1.96 * paired.std() / 40**0.5)
+
+
+def test_a_run_that_was_stopped_goes_on_and_asks_nothing_twice(folder: Path) -> None:
+    def stop_at(number: int) -> Callable[[Step], None]:
+        def stop(step: Step) -> None:
+            steps.append(step)
+            if step.number == number:
+                raise KeyboardInterrupt
+
+        return stop
+
+    sources, tasks = ["examples/models/rev", "examples/models/sort"], ["reversed.jsonl", "mine.jsonl"]
+    shutil.copy(EXAMPLES / "questions" / "sort.dev.jsonl", "mine.jsonl")
+    steps: list[Step] = []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(sources, tasks, Path("out"), progress=stop_at(3))
+    assert len(list((folder / "out").iterdir())) == 2
+    steps.clear()
+    resumed = evaluate(sources, tasks, Path("out"), progress=stop_at(0))
+    assert [step.kept for step in steps] == [True, True, False, False]
+    assert resumed == evaluate(sources, tasks, Path("anew"))
+    steps.clear()
+    evaluate(sources, tasks, Path("out"), batch=2, progress=stop_at(0))
+    assert not any(step.kept for step in steps)  # another batch is another way to ask
+    (folder / "mine.jsonl").write_text('{"prompt": "sort: b a d c =", "answer": " a b c d"}\n')
+    steps.clear()
+    evaluate(sources, tasks, Path("out"), progress=stop_at(0))
+    assert [step.kept for step in steps] == [True, False, True, False]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_changed_in_place_is_asked_anew() -> None:
+    shutil.copytree(EXAMPLES / "models" / "rev", "model")
+    before = scored("model", "reversed.jsonl")
+    shutil.copy(EXAMPLES / "models" / "sort" / "model.safetensors", "model/model.safetensors")
+    assert scored("model", "reversed.jsonl").value != before.value
+
+
+def test_a_file_in_the_folder_of_scores_that_is_none_of_ours_is_a_letter(folder: Path) -> None:
+    scored("examples/models/rev", "reversed.jsonl", limit=2)
+    [kept] = (folder / "out").iterdir()
+    kept.write_text('{"way": {}}')
+    with pytest.raises(OutputError, match=r"out.rev-reversed-.*\.json is no result of this evaluation .* remove it"):
+        scored("examples/models/rev", "reversed.jsonl", limit=2)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_limit_asks_the_first_items_and_is_marked() -> None:
+    whole, part = (
+        scored("examples/models/rev", "reversed.jsonl"),
+        scored("examples/models/rev", "reversed.jsonl", limit=7),
+    )
+    assert part.items == whole.items[:7]
+    assert (part.limited, part.n, whole.limited) == (True, 7, False)
+
+
+def test_a_template_is_for_all_models_or_for_none(folder: Path) -> None:
+    shutil.copytree(EXAMPLES / "models" / "rev", "chat")
+    (folder / "chat" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    both = ["chat", "examples/models/base"]
+    alone = scored("chat", "reversed.jsonl")
+    assert alone.settings.template
+    for template in ("auto", "off"):
+        found = evaluate(both, ["reversed.jsonl"], Path("out"), template=template)  # type: ignore[arg-type]
+        assert not any(only(found, name).settings.template for name in ("chat", "base"))
+    with pytest.raises(TaskError, match="--chat-template on: base has no chat template"):
+        evaluate(both, ["reversed.jsonl"], Path("out"), template="on")
+
+
+def test_a_function_asks_what_it_likes(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "PROMPTS = ['rev: s q i y =', 'rev: k c t b =']\n"
+        "def answers(model):\n"
+        "    answers = model.answers(PROMPTS, max_tokens=8)\n"
+        "    return [answer.strip() == prompt[5:12][::-1] for answer, prompt in zip(answers, PROMPTS)]\n"
+        "def surprise(model):\n"
+        "    return [-likelihood for likelihood, _ in model.likelihoods([(p, ' y i q s') for p in PROMPTS])]\n"
+        "def fails(model):\n"
+        "    return 1 / 0\n"
+        "def silent(model):\n"
+        "    return []\n"
+    )
+    answers = scored("examples/models/rev", "own.py:answers", allow_own_code=True)
+    assert (answers.value, answers.n, answers.metric, answers.is_share) == (1.0, 2, "score", True)
+    surprise = scored("examples/models/rev", "own.py:surprise", allow_own_code=True)
+    assert surprise.items[0].score < 1 < surprise.items[1].score
+    assert not surprise.is_share
+    with pytest.raises(TaskFailed, match=r"own\.py:8: fails raised ZeroDivisionError: division by zero\."):
+        scored("examples/models/rev", "own.py:fails", allow_own_code=True)
+    with pytest.raises(TaskFailed, match=r"own\.py:9: silent returns no score at all\."):
+        scored("examples/models/rev", "own.py:silent", allow_own_code=True)
+    with pytest.raises(TaskError, match="--limit does not reach into it"):
+        scored("examples/models/rev", "own.py:answers", allow_own_code=True, limit=1)
+
+
+def test_a_group_of_the_harness_is_one_score_where_it_has_one_and_else_its_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = {
+        "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "reversed.jsonl")}},
+        "test_split": "test", "doc_to_text": "prompt", "doc_to_target": "answer", "target_delimiter": "",
+        "output_type": "loglikelihood", "metric_list": [{"metric": "acc", "aggregation": "mean"}],
+    }  # fmt: skip
+    group = {"group": "both", "task": [{"task": f"part{number}", **description} for number in (1, 2)]}
+    aggregate = {"aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}]}
+    for content, names in ((group, ["both::part1", "both::part2"]), ({**group, **aggregate}, ["both"])):
+        (folder / "both.yaml").write_text(json.dumps(content))
+        monkeypatch.setattr(Harness, "_known", TaskManager(include_path=str(folder), include_defaults=False))
+        [row] = evaluate(["examples/models/base"], ["both"], Path(f"out-{len(names)}")).rows
+        assert list(row.scores) == names
+        assert [(made.n, len(made.items)) for made in row.scores.values()] == [(80 // len(names),) * 2] * len(names)
+        assert len({made.value for made in row.scores.values()}) == 1
+
+
+def test_openllm_is_six_tasks_with_the_examples_that_the_harness_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmarks = Path(lm_eval.__file__).parent / "tasks" / "benchmarks"
+    monkeypatch.setattr(Harness, "_known", TaskManager(include_path=str(benchmarks), include_defaults=False))
+    tasks = Harness(batch=1, device="cpu").expanded(tasks_named(["openllm"]))
+    assert {task.name: task.content["num_fewshot"] for task in tasks} == {  # type: ignore[index]
+        "arc_challenge": 25, "hellaswag": 10, "truthfulqa_mc2": 0, "mmlu": 5, "winogrande": 5, "gsm8k": 5,
+    }  # fmt: skip
+
+
+def test_without_a_network_data_that_are_not_cached_are_a_letter(folder: Path) -> None:
+    (folder / "far.yml").write_text(TASK.format(file="x", rest=KINDS["read"]).replace(": json", ": nobody/nowhere"))
+    run = command("examples/models/rev", "--tasks", "far.yml", "--offline", "--json", HF_HOME=str(folder / "cache"))
+    assert run.returncode == 2, run.stderr
+    [problem] = json.loads(run.stdout)["problems"]
+    assert problem["code"] == "task"
+    assert problem["message"].startswith("the data of `reversed` are not cached here and cannot be fetched: ")
+    assert "nobody/nowhere" in problem["message"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_command_says_how_it_asked_and_what_follows() -> None:
+    run = command("skills.yml", "--parents", "--tasks", "skills", "--limit", "30", "--batch", "16")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    first, _, *table = run.stdout.splitlines()
+    assert first.endswith("· no examples · no chat template · bfloat16 · batch 16 · cpu")
+    assert table[0].split() == ["model", "rev", "sort", "mean", "over", "rev"]
+    assert "  The first 30 items of each task only: do not rank this beside whole runs." in table
+    assert table[-1] == "  8 scores in lamina-evaluations"
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lamina", "eval", *arguments],
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), **environment},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""Intervals of many comparisons: right often enough, and no wider than need be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lamina.studies.chance import among_pairs, simultaneous, students
+
+
+def test_a_single_comparison_has_the_usual_interval() -> None:
+    (found,) = simultaneous([[1.0, 0.0] * 5000])
+    assert found.difference == 0.5
+    assert found.margin == pytest.approx(1.96 * 0.5 / 100, rel=0.03)
+
+
+def test_few_items_get_students_interval() -> None:
+    # scipy.stats.t.ppf(0.975, n): 2.5706, 2.1314, 1.9840
+    assert [students(1.959964, n) for n in (5, 15, 100)] == pytest.approx([2.5706, 2.1314, 1.9840], rel=0.01)
+
+
+def test_what_does_not_differ_has_no_interval() -> None:
+    first, second = simultaneous([[0.0] * 10, [1.0, -1.0] * 5])
+    assert (first.difference, first.margin) == (0.0, 0.0)
+    assert not second.is_beyond_chance
+
+
+def test_many_independent_comparisons_are_wider_than_one_and_equal_ones_are_not() -> None:
+    draws = np.random.default_rng(1)
+    alone = draws.standard_normal((1, 400))
+    many = draws.standard_normal((20, 400))
+    one, same = simultaneous(alone)[0], simultaneous(np.repeat(alone, 20, axis=0))[0]
+    ratio = [each.margin / (row.std(ddof=1) / 20) for each, row in zip(simultaneous(many), many, strict=True)]
+    assert same.margin == pytest.approx(one.margin, rel=0.03)
+    # For 20 independent comparisons: the normal point of 1 - (1 - 0.95^(1/20)) / 2, which is 3.02.
+    assert ratio == pytest.approx([3.02] * 20, rel=0.04)
+
+
+def test_where_nothing_differs_a_best_is_called_beyond_chance_in_one_of_twenty() -> None:
+    draws = np.random.default_rng(2)
+    false = sum(
+        max(simultaneous(draws.standard_normal((8, 100))), key=lambda each: each.difference / each.margin)
+        .is_beyond_chance
+        for _ in range(300)
+    )  # fmt: skip
+    # Of a best alone, one side of the 5%: 7.5 of 300, and 3 standard deviations.
+    assert false <= 7.5 + 3 * math.sqrt(7.5)
+
+
+def test_a_row_with_no_number_leaves_the_others_as_they_are() -> None:
+    rows = np.random.default_rng(3).standard_normal((3, 50))
+    spoilt = rows.copy()
+    spoilt[1] = np.nan
+    found = simultaneous(spoilt)
+    assert math.isnan(found[1].margin)
+    assert not found[1].is_beyond_chance
+    assert found[0].margin == pytest.approx(simultaneous(rows[[0, 2]])[0].margin)
+
+
+def test_pairs_among_many_are_wider_than_those_among_two() -> None:
+    rows = np.random.default_rng(4).standard_normal((1, 1000))
+    few, many = among_pairs(rows, 2)[0], among_pairs(rows, 11)[0]
+    error = rows.std(ddof=1) / math.sqrt(1000)
+    assert few.margin == pytest.approx(1.96 * error, rel=0.01)
+    assert many.margin == pytest.approx(3.32 * error, rel=0.01)  # the normal point of 1 - 0.025 / 55
+
+
+def test_a_single_item_tells_nothing() -> None:
+    assert not simultaneous([[1.0]])[0].is_beyond_chance
