@@ -37,6 +37,7 @@ def check(
     parents: Sequence[str | Path] = (),
     *,
     recipe: RecipeLike | None = None,
+    beside: Path | None = None,
     options: Options | None = None,
     hub: HubOptions | None = None,
     behaviour: bool = True,
@@ -52,7 +53,8 @@ def check(
     """Check a folder, or a model of the Hub, against its parents and the recipe that made it.
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
-    the names that it gives, or among `parents` by the last part of their name. It is planned with `options`, by
+    the names that it gives, from the folder `beside` where that is given, or among `parents` by the last part of
+    their name. It is planned with `options`, by
     default with those that the folder's record has. Reads the model once, and of the parents what was copied.
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
@@ -68,7 +70,7 @@ def check(
         known = {str(parent): stack.enter_context(opened(parent, hub)) for parent in parents}
         sections = [check_structure(own)]
         if _has_layers(own):
-            asked = planned(own, known, recipe, options, hub, stack)
+            asked = planned(own, known, recipe, options, hub, stack, beside)
             found, descent = _by_weights(own, known, asked, workers, on_start, progress)
             sections += found
             ran: list[Section] = []

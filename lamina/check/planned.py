@@ -65,10 +65,12 @@ def planned(
     options: Options | None,
     hub: HubOptions,
     stack: ExitStack,
+    beside: Path | None = None,
 ) -> Planned | str:
     """The plan that made the folder; a sentence where it cannot be had, "" where the folder has no recipe.
 
-    `options` are those that the recipe was merged with; without them those that the folder's record has.
+    `options` are those that the recipe was merged with; without them those that the folder's record has. `beside` is
+    the folder from which the names in the recipe that it carries lead; by default itself.
     """
     record = record_of(own)
     asked = options if options is not None else _options_of(record)
@@ -80,7 +82,9 @@ def planned(
 
     def open_parent(ref: ModelRef) -> PlainModel:
         if ref not in read:
-            folder = _named_alike(ref, parents) or files_of(ref, recipe.folder, hub)
+            folder = _named_alike(ref, parents) or files_of(
+                ref, beside if beside and given is None else recipe.folder, hub
+            )
             read[ref] = stack.enter_context(kept(open_model(str(ref), folder)))
         return read[ref]
 

@@ -20,8 +20,8 @@ from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import check_run
-from lamina.wording import in_bytes, in_seconds
+from lamina.ledger.noting import check_run, folder_noted
+from lamina.wording import in_bytes, in_seconds, listed
 
 # What `lamina check --json` prints, by key.
 CHECK_FIELDS: Mapping[str, str] = {
@@ -109,7 +109,8 @@ def check(
     Example: lamina check out --parents examples/models/base
     """
     report = check_with_progress(
-        model, parents, recipe=recipe, hub=hub, workers=workers, quiet=quiet or as_json,
+        model, parents, recipe=recipe, beside=folder_noted(notebook, model), hub=hub, workers=workers,
+        quiet=quiet or as_json,
         behaviour=not weights_only, quick=quick, memory=memory, device=device,
         texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
     )  # fmt: skip
@@ -155,7 +156,7 @@ def exit_code(verdict: Level, fail_on: Level) -> int:
 
 def lines(report: Report, width: int) -> Iterator[str]:
     """The verdict, a line for every part, and below it what was found there."""
-    yield f"{report.model} · {report.verdict}"
+    yield f"{report.model} · {report.verdict}{_as_far_as(report)}"
     yield ""
     for section in report.sections:
         yield from _section(section, width)
@@ -163,6 +164,14 @@ def lines(report: Report, width: int) -> Iterator[str]:
     if NEXT[report.verdict]:
         yield f"  {_next(report)}"
     yield f"  checked in {in_seconds(report.seconds)} · peak memory {in_bytes(report.peak_memory)}"
+
+
+def _as_far_as(report: Report) -> str:
+    """What a good verdict leaves open: a part that found no fault because it was not run."""
+    left_out = [section.name for section in report.sections if section.not_run]
+    if not left_out or report.verdict > Level.NEEDS_TRAINING:
+        return ""
+    return f", as far as it was looked at: {listed(left_out)} not run"
 
 
 def _next(report: Report) -> str:

@@ -31,6 +31,10 @@ class Notebook:
         """What was noted of a key, None where nothing was."""
         return self._with_ledger(lambda ledger: ledger.known(key))
 
+    def merges(self, plan: str) -> list[Run]:
+        """What was noted of merges by a plan's digest, newest first."""
+        return self._with_ledger(lambda ledger: ledger.runs(kind="merge", plan=plan)) or []
+
     def _with_ledger(self, use: Callable[[Ledger], T]) -> T | None:
         if not self.wanted:
             return None

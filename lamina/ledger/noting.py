@@ -11,8 +11,11 @@ from lamina.check.findings import Report
 from lamina.checkpoints.writer import made_by
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.subjects import Subject
+from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Parent, Run, Score, versions
 from lamina.plans.plan import Plan
+
+FOLDER = "recipe_folder"  # of a merge's details: where the names in its recipe lead from
 
 
 def merge_run(result: Result) -> Run:
@@ -28,8 +31,19 @@ def merge_run(result: Result) -> Run:
         seconds=result.seconds,
         peak_memory=result.peak_memory,
         output=str(result.out.absolute()),
-        details={"non_finite": list(result.non_finite)} if result.non_finite else {},
+        details={
+            FOLDER: str(result.recipe.folder.absolute()),
+            **({"non_finite": list(result.non_finite)} if result.non_finite else {}),
+        },
     )
+
+
+def folder_noted(notebook: Notebook, out: str | Path) -> Path | None:
+    """The folder beside which a merge, that a row tells of, found its models; None where none does, or it is gone."""
+    plan = str(made_by(Path(out)).get("plan", "")) if Path(out).is_dir() else ""
+    rows = notebook.merges(plan) if plan else []
+    folders = (Path(str(row.details[FOLDER])) for row in rows if FOLDER in row.details)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def check_run(report: Report) -> Run:

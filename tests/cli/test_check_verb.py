@@ -31,6 +31,19 @@ def test_a_healthy_model_is_told_with_what_was_measured(lamina: Lamina) -> None:
     assert "layers come from base 0-3" in run.out
 
 
+def test_parents_of_a_merge_are_found_where_the_ledger_says_the_recipe_was(lamina: Lamina, folder: Path) -> None:
+    (folder / "recipes").mkdir()
+    text = (folder / "average.yml").read_text().replace("models/", "../models/")
+    (folder / "recipes" / "average.yml").write_text(text)
+    assert lamina("merge", "recipes/average.yml", "made/out", "-q").code == 0
+    run = lamina("check", "made/out", "--weights-only")
+    assert run.out.startswith("made/out · healthy\n")
+    assert "with the values that the recipe" in run.out
+    unknown = lamina("check", "made/out", "--weights-only", "--no-ledger")
+    assert unknown.out.startswith("made/out · healthy, as far as it was looked at: identity not run\n")
+    assert "cannot be planned here" in unknown.out
+
+
 def test_suspicious_is_3_and_broken_4_unless_asked_otherwise(lamina: Lamina, another: Path) -> None:
     asked = ("check", another, "--parents", "models/base", "--weights-only")
     assert lamina(*asked).code == 3
