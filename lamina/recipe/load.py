@@ -73,9 +73,15 @@ def _no_mapping(document: Document, text: str, file: str) -> Problem:
             "a recipe is a mapping: this list stands under `models`, and beside it `merge_method`, the way in which "
             "they are merged: `linear` with equal weights, for instance."
         )
-        weighted = [{**entry, "parameters": {"weight": 1} | (entry.get("parameters") or {})} for entry in entries]
+        weighted = [{**entry, "parameters": {"weight": 1, **_parameters(entry)}} for entry in entries]
         steps = [Put((), {"models": weighted, "merge_method": "linear"})]
     return Problem("yaml", message, 1, 1, file, excerpt=line_of(text, 1), changes=changes_of(text, steps))
+
+
+def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of an entry; none where they are no mapping, which is told once they stand in a recipe."""
+    given = entry.get("parameters")
+    return given if isinstance(given, dict) else {}
 
 
 def _recipe_file(path: Path) -> Path:

@@ -375,6 +375,13 @@ def test_an_end_of_a_range_may_be_a_number_of_any_length() -> None:
     assert read(f"slices: [{{sources: [{{model: a, layer_range: [0, 1{'0' * 400}]}}]}}]").schema.slices
 
 
+@pytest.mark.parametrize("parameters", ["[x]", "x", "3", "null", "{t: 1}"])
+def test_a_list_of_models_is_told_whatever_their_parameters_are(parameters: str) -> None:
+    [problem] = faults(f"- model: a\n- model: b\n  parameters: {parameters}\n")
+    assert "this list stands under `models`" in problem.message
+    assert problem.changes
+
+
 def test_bytes_are_told_as_a_tag_without_a_meaning() -> None:
     [problem] = faults("models: [{model: a}]\nmerge_method: linear\ndtype: !!binary aGk=")[:1]
     assert (problem.line, problem.code) == (3, "yaml")
