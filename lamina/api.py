@@ -497,8 +497,11 @@ def _disk_needed(found: Plan, layout: Layout) -> int:
 
 def _recorded(options: Options) -> dict[str, Any]:
     """What of the options is needed to make the same folder again: what is no default, and not in the recipe."""
-    defaults = {"border": "normal", "unlike_models": False, "copy_tokenizer": True}
-    return {name: options[name] for name, default in defaults.items() if options.get(name, default) != default}  # type: ignore[literal-required]
+    defaults: dict[str, Any] = {"border": "normal", "unlike_models": False, "copy_tokenizer": True}
+    asked = {name: options.get(name, default) for name, default in defaults.items()}
+    recorded = {name: value for name, value in asked.items() if value != defaults[name]}
+    lists = list(options.get("assume_per_layer", ()))
+    return recorded | ({"assume_per_layer": lists} if lists else {})
 
 
 def _is_there(out: Path, found: Plan) -> bool:

@@ -26,7 +26,8 @@ RECORD_FIELDS: Mapping[str, str] = {
     "plan": "the plan's digest, equal for every recipe that makes the same folder",
     "method": "of the recipe",
     "seed": "of the random draws",
-    "options": "what else was asked for beside the recipe: `border`, `unlike_models`, `copy_tokenizer`",
+    "options": "what else was asked for beside the recipe: `border`, `unlike_models`, `copy_tokenizer`, "
+    "`assume_per_layer`",
     "inputs": "each model that was read: `model` (its name without a place), `headers` (a digest of names, dtypes and "
     "shapes), `sample` (a digest of a few KB of each tensor), `tensors` (a digest of each tensor that was read whole)",
     "commits": "of models of the Hub, by the name in the recipe",

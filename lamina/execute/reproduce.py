@@ -49,9 +49,15 @@ def checked_record(content: Mapping[str, Any], label: str) -> Record:
             and all(isinstance(size, int) for size in files.values())
             and all(Path(name).name == name for name in [*digests, *files])
         ):
-            asked = {name: value for name, value in options.items() if value in OPTIONS.get(name, ())}
+            asked = {name: value for name, value in options.items() if _may_be(name, value)}
             return Record(tensors, digests, files, seed, asked)
     raise CheckpointError(f"{label} does not say what each tensor is: it was not made by `lamina merge`.")
+
+
+def _may_be(name: str, value: object) -> bool:
+    if name == "assume_per_layer":
+        return isinstance(value, list) and all(isinstance(key, str) for key in value)
+    return value in OPTIONS.get(name, ())
 
 
 def differing_in_place(folder: Path, record: Record, progress: Callable[[str, int], None]) -> list[str]:

@@ -96,6 +96,20 @@ def test_seed_and_options_are_those_of_the_record(lamina: Lamina, folder: Path) 
     assert lamina("reproduce", "out").code == 0
 
 
+def test_lists_that_were_said_to_go_with_the_layers_are_recorded(lamina: Lamina, folder: Path) -> None:
+    for name in ("base", "rev"):
+        shutil.copytree(folder / "models" / name, folder / name)
+        path = folder / name / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "mystery": [1, 2, 3, 4]}))
+    (folder / "deeper.yml").write_text(
+        "stack:\n- {model: base, layers: 0-3, at: 0}\n- {model: rev, layers: 2-3, at: 4}\n"
+    )
+    assert lamina("merge", "deeper.yml", "out", "--assume-per-layer", "mystery").code == 0
+    assert record(folder / "out")["options"] == {"assume_per_layer": ["mystery"]}
+    assert lamina("reproduce", "out").code == 0
+    assert "with the values that the recipe" in lamina("check", "out", "--weights-only").out
+
+
 @pytest.mark.parametrize("flag", [[], ["--digests-only"]], ids=str)
 def test_a_bit_that_fell_over_is_found_and_named(lamina: Lamina, merged: Path, flag: list[str]) -> None:
     shard = merged / "model.safetensors"
