@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from lamina.checkpoints.files import exists, read_all, replace_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.hub_upload import Upload, prepare_upload, send
+from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
-from lamina.wording import counted, in_bytes, in_seconds
+from lamina.cli.ledger_options import ledger_options
+from lamina.errors import OutputError
+from lamina.ledger.card import best_known, with_scores
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.runs import Run, Score
+from lamina.planners.model_card import CARD
+from lamina.wording import counted, in_bytes, in_seconds, listed
 
 # What `lamina push --json` prints, by key.
 PUSH_FIELDS = {
@@ -19,6 +28,7 @@ PUSH_FIELDS = {
     "branch": "the branch that is written",
     "url": "where it is; null with --dry-run",
     "files": "bytes of each file of the folder that belongs to it, by name",
+    "scores": "those that its card has from the ledger",
     "seconds": "of wall time",
 }
 
@@ -32,19 +42,25 @@ PUSH_FIELDS = {
 @click.option("--revision", metavar="BRANCH", help="The branch to write, made where it is not there.  [default: main]")
 @click.option("--token", metavar="TOKEN", help="With the right to write.  [default: as `hf auth login` left it]")
 @json_option
+@ledger_options
 def push(
     out: Path, repo: str, dry_run: bool, private: bool, force: bool, revision: str | None, token: str | None,
-    as_json: bool,
+    as_json: bool, notebook: Notebook,
 ) -> None:  # fmt: skip
     """Publish the folder OUT, which is a model, as ORG/NAME on the Hub.
 
-    Everything in it is sent: weights, config, tokenizer, model card, recipe and record. After a stop the same
-    command goes on, and content that the Hub has is not sent again.
+    Everything in it is sent: weights, config, tokenizer, model card, recipe and record. Scores of whole tasks that
+    the ledger has of this merge are written into its card, OUT/README.md, first. After a stop the same command goes
+    on, and content that the Hub has is not sent again.
 
     Example: lamina push out me/my-merge --dry-run
     """
     started = time.monotonic()
     upload = prepare_upload(out, repo, revision)
+    scored = _scores(out, notebook)
+    if scored and not dry_run:
+        _write_into_card(out / CARD, repo, scored)
+        upload = prepare_upload(out, repo, revision)
     url = None
     if not dry_run:
         shown = not as_json and sys.stderr.isatty()
@@ -52,14 +68,32 @@ def push(
     seconds = time.monotonic() - started
     if as_json:
         data = {"repo": repo, "branch": upload.branch, "url": url, "files": dict(upload.files)}
-        print_json({**data, "seconds": round(seconds, 3)})
+        scores = [score.as_data() for _, score in scored]
+        print_json({**data, "scores": scores, "seconds": round(seconds, 3)})
         return
     size = f"{counted(len(upload.files), 'file')}, {in_bytes(upload.size)}"
+    if scored:
+        names = listed([score.name for _, score in scored])
+        click.echo(f"{CARD} {'would get' if dry_run else 'has'} the scores that the ledger has: {names}")
     if url is None:
         _show(upload)
         click.echo(f"{repo} · {upload.branch} · {size} · nothing was sent; without --dry-run it is")
     else:
         click.echo(f"{url} · {size} · {in_seconds(seconds)}")
+
+
+def _scores(out: Path, notebook: Notebook) -> list[tuple[Run, Score]]:
+    """What the ledger has of the merge in a folder."""
+    plan = str(made_by(out).get("plan", ""))
+    return best_known(notebook.runs("eval", plan)) if plan else []
+
+
+def _write_into_card(card: Path, repo: str, scored: Sequence[tuple[Run, Score]]) -> None:
+    text = read_all(card).decode("utf-8", errors="replace") if exists(card) else f"# {repo}\n"
+    try:
+        replace_file(card, with_scores(text, repo.rpartition("/")[2], scored).encode())
+    except ValueError as error:
+        raise OutputError(f"{card}: {error}; mend or remove it, or push with --no-ledger.") from error
 
 
 def _show(upload: Upload) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lamina.errors import LedgerError
-from lamina.ledger.runs import Run
+from lamina.ledger.runs import Kind, Run
 
 if TYPE_CHECKING:
     from lamina.ledger.ledger import Ledger
@@ -31,9 +31,9 @@ class Notebook:
         """What was noted of a key, None where nothing was."""
         return self._with_ledger(lambda ledger: ledger.known(key))
 
-    def merges(self, plan: str) -> list[Run]:
-        """What was noted of merges by a plan's digest, newest first."""
-        return self._with_ledger(lambda ledger: ledger.runs(kind="merge", plan=plan)) or []
+    def runs(self, kind: Kind, plan: str) -> list[Run]:
+        """What was noted of a plan's digest, newest first."""
+        return self._with_ledger(lambda ledger: ledger.runs(kind=kind, plan=plan)) or []
 
     def _with_ledger(self, use: Callable[[Ledger], T]) -> T | None:
         if not self.wanted:

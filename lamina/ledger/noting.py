@@ -41,7 +41,7 @@ def merge_run(result: Result) -> Run:
 def folder_noted(notebook: Notebook, out: str | Path) -> Path | None:
     """The folder beside which a merge, that a row tells of, found its models; None where none does, or it is gone."""
     plan = str(made_by(Path(out)).get("plan", "")) if Path(out).is_dir() else ""
-    rows = notebook.merges(plan) if plan else []
+    rows = notebook.runs("merge", plan) if plan else []
     folders = (Path(str(row.details[FOLDER])) for row in rows if FOLDER in row.details)
     return next((folder for folder in folders if folder.is_dir()), None)
 
@@ -83,7 +83,11 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
         seconds=seconds,
         output=str(Path(subject.source).absolute()) if here else subject.source,
         scores=tuple(map(_score, evaluations)),
-        details={"digest": subject.digest, "settings": {each.task: asdict(each.settings) for each in evaluations}},
+        details={
+            "digest": subject.digest,
+            "settings": {each.task: asdict(each.settings) for each in evaluations},
+            "metrics": {each.task: each.metric for each in evaluations},
+        },
     )
 
 

@@ -16,6 +16,8 @@ import lamina
 from lamina.cli.main import cli
 from lamina.cli.push import PUSH_FIELDS
 from lamina.errors import CheckpointError, LaminaError, OutputError, PushFailed
+from lamina.ledger.ledger import Ledger, ledger_file
+from lamina.ledger.runs import Run, Score
 
 from .models import write_model
 from .server import HubServer
@@ -166,6 +168,23 @@ def test_a_folder_that_is_no_whole_model_is_not_sent(server: HubServer, out: Pat
         with pytest.raises(CheckpointError):
             push(folder, "org/m")
     assert server.requests == []
+
+
+def test_scores_that_the_ledger_has_are_in_the_card(server: HubServer, out: Path) -> None:
+    plan = json.loads((out / "lamina.json").read_text())["plan"]
+    with Ledger(ledger_file()) as ledger:
+        ledger.add(Run("eval", "out", plan=plan, scores=(Score("arc", 0.5, 0.01, 100, unit="share"),)))
+        ledger.add(Run("eval", "other", plan="0" * 32, scores=(Score("boolq", 0.5),)))
+    before = of(out)
+    assert "README.md would get the scores that the ledger has: arc" in push(out, "org/m", "--dry-run").output
+    push(out, "org/m", "--no-ledger")
+    assert on_the_hub(server) == of(out) == before
+    assert "README.md has the scores that the ledger has: arc" in push(out, "org/m").output
+    card = on_the_hub(server)["README.md"].decode()
+    assert "model-index" in card
+    assert "50.0 ± 1.0" in card
+    assert "boolq" not in card
+    assert on_the_hub(server) == of(out) == {**before, "README.md": card.encode()}
 
 
 def test_hidden_files_and_folders_stay_here(server: HubServer, out: Path) -> None:
