@@ -77,7 +77,8 @@ def on_gradient(values: Sequence[Scalar], position: Position) -> Scalar:
     here, after = values[stretch], values[min(stretch + 1, len(values) - 1)]
     if any(isinstance(value, bool | str) for value in values):
         return here
-    fraction = rest / (position.count - 1)
+    # Between two values in MergeKit's own steps of float64: a count of kept elements is cut off at what they give.
+    fraction = position.index / (position.count - 1) * (len(values) - 1) - stretch if rest else 0.0
     return (1 - fraction) * float(here) + fraction * float(after)
 
 

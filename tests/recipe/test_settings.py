@@ -194,3 +194,8 @@ def test_mapped_changes_every_value_and_nothing_else() -> None:
         Conditional("mlp", (-1.0, -2.0)),
         Conditional(None, (-3.0,)),
     )
+
+
+def test_between_two_values_float64_goes_in_mergekit_s_steps() -> None:
+    """`trunc(density * n)` elements are kept: of 32, 15 by this value, and 16 by one half."""
+    assert on_gradient((0.4375, 0.25, 1.0), Position(2, 4)) == 0.49999999999999994
