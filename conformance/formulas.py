@@ -305,7 +305,7 @@ def sce(xs: list[Array], base: Array, *, select_topk: float = 1.0) -> Terms:
         variance = np.var(np.stack(deltas), axis=0)
         variance[np.max(deltas, axis=0) == np.min(deltas, axis=0)] = 0  # np.var leaves a rounding there
         variance = variance.astype(np.float32)  # what float32 cannot tell apart is equal
-        keep = int(np.count_nonzero(variance) * select_topk)
+        keep = int(np.float32(np.count_nonzero(variance)) * np.float32(select_topk))  # so MergeKit counts
         kept = np.zeros(base.size, bool)
         kept[_order(variance)[base.size - keep :]] = True
         deltas = [delta * kept.reshape(base.shape) for delta in deltas]

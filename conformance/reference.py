@@ -197,7 +197,7 @@ def _unclear_sign(deltas: Sequence[Array], kept: Sequence[Array], weight: Sequen
 def _expected_of_sce(value: Array, base: Array, deltas: Sequence[Array], share: float) -> Expected:
     variance = np.var(np.stack(deltas), axis=0)
     unclear = _unclear_sign(deltas, [np.ones(value.shape, bool)] * len(deltas), [1.0] * len(deltas))
-    keep = int(np.count_nonzero(variance) * share)
+    keep = int(np.float32(np.count_nonzero(variance)) * np.float32(share))  # so MergeKit counts
     if share >= 1 or not 0 < keep < variance.size:
         return Expected(value, unclear)
     cut = np.sort(variance, axis=None)[variance.size - keep]

@@ -31,7 +31,8 @@ def _select(facts: Facts, values: Values) -> Measuring:
         varying[0] += int(np.count_nonzero(_variance(tile.deltas)))
 
     yield count
-    keep = int(varying[0] * values["select_topk"])
+    # In float32, as MergeKit counts: 0.29 of 100 is 29, where float64 has 28.999...
+    keep = min(varying[0], int(np.float32(varying[0]) * np.float32(values["select_topk"])))
     if keep == 0:
         return lambda tile: [np.zeros_like(delta) for delta in tile.deltas]
     if keep == facts.count:

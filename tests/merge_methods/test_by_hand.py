@@ -153,6 +153,13 @@ def test_sce_keeps_the_positions_at_which_models_differ() -> None:
     assert made("sce", [[5, 1, 1, 0], [5, 1, 3, 0.5]], [0] * 4, select_topk=0.5) == [0, 0, 2.8, 0]
 
 
+@pytest.mark.parametrize(("count", "share", "kept"), [(100, 0.29, 29), (1500, 0.57, 855), (700, 0.07, 49), (3, 0.1, 0)])
+def test_sce_keeps_as_many_as_mergekit(count: int, share: float, kept: int) -> None:
+    # Counted in MergeKit 0.1.5's results. In float64, 0.29 · 100 and 0.57 · 1500 are a little less than 29 and 855.
+    one = np.arange(1.0, count + 1)
+    assert np.count_nonzero(merged("sce", [one, 2 * one], np.zeros(count), select_topk=share)) == kept
+
+
 def test_sce_weighs_alike_where_squares_are_next_to_nothing() -> None:
     made_ = merged("sce", [np.array([3e-4]), np.array([1e-4])], np.zeros(1))
     assert made_[0] == pytest.approx(2e-4)
