@@ -12,7 +12,7 @@ from conformance.records import write_records
 from conformance.report import above, report
 from conformance.study import describe, failures, study, touched
 
-RECORDED = 22046  # the seed of report.md and of the digests in the tests
+RECORDED = 185424  # the seed of report.md and of the digests in the tests
 LEAST_PLAIN = 0.8  # the share of recipes that must touch no row
 
 

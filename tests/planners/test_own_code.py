@@ -108,7 +108,7 @@ def test_in_a_mapping_the_function_itself_stands_for_its_name(desk: Path, monkey
     by_name = lamina.plan(mapping("mine.py:mean")).digest
     assert lamina.plan(mapping(imported.mean)).digest == by_name
     assert "mine.py" in {file.name for file in lamina.plan(mapping(imported.mean)).files}
-    monkeypatch.delitem(sys.modules, "mine")  # now it is a function of no module that is there
+    del sys.modules["mine"]  # now it is a function of no module that is there
     assert lamina.plan(mapping(imported.mean)).digest == by_name
 
 
