@@ -10,6 +10,8 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import CheckpointError
 from lamina.model_ref import parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
+from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
+from lamina.planners.small_files import small_files
 
 
 @contextmanager
@@ -23,6 +25,7 @@ def opened(source: str | Path, hub: HubOptions) -> Iterator[PlainModel]:
         raise CheckpointError(f"`{source}` names an adapter: merge it first, then look at what comes out.")
     with kept(open_model(str(source), files_of(ref, Path(), hub))) as model:
         model.checkpoint.fetch(model.checkpoint.specs)
+        dict(small_files(model, (*TOKENIZER_FILES, *OTHER_FILES)))  # those of the Hub come here by being read
         yield model
 
 

@@ -151,10 +151,10 @@ def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> 
 
     A skill is one array, an element a question: whether it was answered right, or what the answer is worth. The
     interval is the normal one, of the paired differences within each skill; it speaks of other questions of the same
-    kind, of two models that were fixed before.
+    kind, of two models that were fixed before. A skill of a single question has no such interval: it is infinite.
     """
     paired = [mine.astype(np.float64) - other for mine, other in zip(ours, theirs, strict=True)]
-    variance = sum(each.var() / len(each) for each in paired) / len(paired) ** 2
+    variance = sum(each.var() / len(each) if len(each) > 1 else math.inf for each in paired) / len(paired) ** 2
     return Difference(float(np.mean([each.mean() for each in paired])), 1.96 * math.sqrt(variance))
 
 

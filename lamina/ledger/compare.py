@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lamina.evaluate.skills import difference
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import written_way
 
@@ -113,17 +114,9 @@ def compared_scores(first: Run, second: Run) -> list[Compared]:
 def _compared(first: Score, second: Score) -> Compared:
     paired = bool(first.items) and first.items_digest == second.items_digest and len(first.items) == len(second.items)
     if paired:
-        margin: float | None = paired_margin(first.items, second.items)
+        margin: float | None = difference([np.array(second.items)], [np.array(first.items)]).margin
     elif first.stderr is not None and second.stderr is not None:
         margin = 1.96 * math.hypot(first.stderr, second.stderr)
     else:
         margin = None
     return Compared(first.name, first, second, second.value - first.value, margin, paired)
-
-
-def paired_margin(first: Sequence[float], second: Sequence[float]) -> float:
-    """Half the width of the normal 95% interval of the mean of paired differences; infinite for a single item."""
-    differences = np.subtract(second, first, dtype=np.float64)
-    if len(differences) < 2:
-        return math.inf
-    return 1.96 * float(differences.std(ddof=1)) / math.sqrt(len(differences))
