@@ -24,6 +24,7 @@ FIRST_WATCHED = 16
 LOST = 0.1  # nats a token: more is a loss that wants an explanation
 OF_SOME_MODELS = ("code", "chat")  # texts that a sound model may know nothing of
 ANSWER_TOKENS = 48
+QUICK = "left out of a quick check"  # why a model was asked for no answers
 LONGEST_PERIOD = 12  # tokens that come again and again
 LOOP = 24  # tokens at the end of an answer that are nothing but repeats
 CACHE_TAIL = 8
@@ -150,8 +151,7 @@ def _behaviour(
     longer = min(running.longest, max(ROW // 2, running.window + 4 * CACHE_TAIL))
     tokens = np.concatenate([each.ravel() for each in rows.values()])[:longer]
     cached = running.cached_difference(tokens, CACHE_TAIL)
-    not_run = "left out of a quick check" if quick else ""
-    return Behaviour(model.name, observed, answers, cached, not_run, running.is_rounded)
+    return Behaviour(model.name, observed, answers, cached, QUICK if quick else "", running.is_rounded)
 
 
 def _loads(running: RunningModel) -> Section:
@@ -282,7 +282,7 @@ def input_shifts(own: Behaviour, parents: Sequence[Behaviour], descent: Descent)
 def _answers(own: Behaviour, parents: Sequence[Behaviour]) -> Section:
     """Greedy answers that turn in a loop, against the parents'."""
     if not own.answers:
-        return Section("answers", not_run=own.not_run)
+        return Section("answers", not_run=own.not_run, unasked=own.not_run == QUICK)
     looping = _loops(own)
     least = min((_loops(parent) for parent in parents if parent.answers), default=None)
     beside = "" if least is None else f", the best parent's {least}"

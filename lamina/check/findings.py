@@ -43,13 +43,15 @@ class Finding:
 class Section:
     """One part of a check: what was measured, in a sentence, and what was found.
 
-    `told` is the sentence for a part without findings; `not_run` says why a part was left out.
+    `told` is the sentence for a part without findings; `not_run` says why a part was left out, `unasked` where it was
+    because nobody asked for it.
     """
 
     name: str
     told: str = ""
     findings: tuple[Finding, ...] = ()
     not_run: str = ""
+    unasked: bool = False
 
     @property
     def level(self) -> Level:

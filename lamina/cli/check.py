@@ -167,8 +167,8 @@ def lines(report: Report, width: int) -> Iterator[str]:
 
 
 def _as_far_as(report: Report) -> str:
-    """What a good verdict leaves open: a part that found no fault because it was not run."""
-    left_out = [section.name for section in report.sections if section.not_run]
+    """What a good verdict leaves open: a part that found no fault because it could not be run."""
+    left_out = [section.name for section in report.sections if section.not_run and not section.unasked]
     if not left_out or report.verdict > Level.NEEDS_TRAINING:
         return ""
     return f", as far as it was looked at: {listed(left_out)} not run"

@@ -44,6 +44,12 @@ def test_parents_of_a_merge_are_found_where_the_ledger_says_the_recipe_was(lamin
     assert "cannot be planned here" in unknown.out
 
 
+def test_what_was_left_out_because_it_was_asked_for_leaves_nothing_open(lamina: Lamina) -> None:
+    run = lamina("check", "models/rev", "--parents", "models/base", "--quick")
+    assert run.out.startswith("models/rev · healthy\n")
+    assert "left out of a quick check" in run.out
+
+
 def test_suspicious_is_3_and_broken_4_unless_asked_otherwise(lamina: Lamina, another: Path) -> None:
     asked = ("check", another, "--parents", "models/base", "--weights-only")
     assert lamina(*asked).code == 3
