@@ -422,6 +422,16 @@ class _Planned:
             checkpoint.close()
 
 
+def planning_options(options: Options) -> dict[str, Any]:
+    """What of the options `plan_merge` takes, as it calls it."""
+    return {
+        "seed": options.get("seed", 0),
+        "unlike_models": options.get("unlike_models", False),
+        "assume_per_layer": tuple(options.get("assume_per_layer", ())),
+        "own_code": options.get("allow_own_code", False),
+    }
+
+
 def _planned(
     source: RecipeLike,
     options: Options,
@@ -441,11 +451,8 @@ def _planned(
     found = plan_merge(
         recipe,
         open_once,
-        seed=options.get("seed", 0),
-        unlike_models=options.get("unlike_models", False),
-        assume_per_layer=tuple(options.get("assume_per_layer", ())),
-        own_code=options.get("allow_own_code", False),
         trace=trace,
+        **planning_options(options),
     )
     files = found.files
     if not options.get("copy_tokenizer", True):

@@ -25,7 +25,8 @@ def opened(source: str | Path, hub: HubOptions) -> Iterator[PlainModel]:
         raise CheckpointError(f"`{source}` names an adapter: merge it first, then look at what comes out.")
     with kept(open_model(str(source), files_of(ref, Path(), hub))) as model:
         model.checkpoint.fetch(model.checkpoint.specs)
-        dict(small_files(model, (*TOKENIZER_FILES, *OTHER_FILES)))  # those of the Hub come here by being read
+        names = small_files(model, (*TOKENIZER_FILES, *OTHER_FILES)).names
+        model.checkpoint.files.fetch(names, lambda _file, _nbytes: None)
         yield model
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lamina.api import Options
+from lamina.api import Options, planning_options
 from lamina.check.findings import Finding, Level, Section
 from lamina.check.models import kept
 from lamina.check.naming import short_name
@@ -89,14 +89,7 @@ def planned(
         return read[ref]
 
     try:
-        plan = plan_merge(
-            recipe,
-            open_parent,
-            seed=asked.get("seed", 0),
-            unlike_models=asked.get("unlike_models", False),
-            assume_per_layer=tuple(asked.get("assume_per_layer", ())),
-            own_code=asked.get("allow_own_code", False),
-        )
+        plan = plan_merge(recipe, open_parent, **planning_options(asked))
     except RecipeError as error:
         if given is not None:
             raise

@@ -12,7 +12,7 @@ import click
 
 from lamina import api
 from lamina.cli.options import recipe_options
-from lamina.recipe.load import RecipeLike
+from lamina.recipe.load import RecipeLike, names_a_recipe
 from lamina.wording import in_seconds
 
 if TYPE_CHECKING:
@@ -92,6 +92,6 @@ def _say(talking: Conversation, text: str, *, most: int, temperature: float | No
 
 def _as_recipe(source: RecipeLike) -> RecipeLike:
     """A model is a merge of itself alone; a recipe is a file."""
-    if not isinstance(source, Path) or source.is_file() or source.suffix in (".yml", ".yaml"):
+    if not isinstance(source, Path) or names_a_recipe(source):
         return source
     return {"models": [{"model": str(source)}], "merge_method": "passthrough"}

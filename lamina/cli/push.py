@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from lamina.checkpoints.files import exists, read_all, replace_file
+from lamina.checkpoints.files import exists, read_all, replace_file, size_of
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.hub_upload import Upload, prepare_upload, send
 from lamina.checkpoints.writer import made_by
@@ -60,7 +61,7 @@ def push(
     scored = _scores(out, notebook)
     if scored and not dry_run:
         _write_into_card(out / CARD, repo, scored)
-        upload = prepare_upload(out, repo, revision)
+        upload = replace(upload, files={**upload.files, CARD: size_of(out / CARD)})
     url = None
     if not dry_run:
         shown = not as_json and sys.stderr.isatty()

@@ -20,7 +20,7 @@ from lamina.evaluate.harness import Harness
 from lamina.execute.live_model import live_model, live_tokenizer
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.small_files import small_files
-from lamina.recipe.load import load_recipe
+from lamina.recipe.load import load_recipe, names_a_recipe
 from lamina.tokenizers.chat_templates import template_of
 
 
@@ -49,7 +49,7 @@ def subject(source: str, hub: HubOptions, options: api.Options) -> Subject:
     `options` are for recipes. Raises the letters of a recipe or a checkpoint.
     """
     path = Path(source)
-    if path.suffix in (".yml", ".yaml") or path.is_file():
+    if names_a_recipe(path):
         return _of_recipe(path, options)
     return _of_folder(source, hub)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lamina.api import Result
-from lamina.check.findings import Report
 from lamina.checkpoints.writer import made_by
-from lamina.evaluate.results import Evaluation
-from lamina.evaluate.subjects import Subject
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Parent, Run, Score, versions
-from lamina.plans.plan import Plan
+
+if TYPE_CHECKING:  # a merge that is noted starts without what checks and evaluates
+    from lamina.api import Result
+    from lamina.check.findings import Report
+    from lamina.evaluate.results import Evaluation
+    from lamina.evaluate.subjects import Subject
+    from lamina.plans.plan import Plan
 
 FOLDER = "recipe_folder"  # of a merge's details: where the names in its recipe lead from
 

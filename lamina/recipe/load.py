@@ -25,6 +25,11 @@ CARRIED_RECIPES = ("lamina.yml", "mergekit_config.yml")  # what a published merg
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 
 
+def names_a_recipe(path: Path) -> bool:
+    """True where, of a recipe's file and a model, a path can only be the file: it is one, or ends as one would."""
+    return path.suffix in (".yml", ".yaml") or path.is_file()
+
+
 def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Sequence[str] = ()) -> Recipe:
     """A recipe from a file, a published merge's folder, YAML text (of more than one line), or a mapping.
 
