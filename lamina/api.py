@@ -85,8 +85,8 @@ class Options(TypedDict, total=False):
     about what they compute, if their tensors have equal shapes. `assume_per_layer` names keys of config.json
     whose lists go with the layers, where Lamina does not know them. `allow_own_code` lets a recipe that came with
     a model run the merge method that it brings; other recipes may anyway. Without `copy_tokenizer` no tokenizer is
-    written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
-    `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
+    written; without `write_model_card` neither README.md, its picture, nor a copy of the recipe. `cache_dir`, `token`
+    and `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
     are named without one.
     """
 

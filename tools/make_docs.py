@@ -121,8 +121,9 @@ merge by a method of one's own carries the method's file; read it, and `--allow-
 
 `README.md` has, in its head, `base_model` (the parents that are on the Hub), `base_model_relation: merge`, the license
 where the parents agree (else each one's, and a notice in the plan), `pipeline_tag` and `tags`; below it the method, the
-parents as the recipe names them, with their revisions, and the recipe without any place of a machine. The recipe's own
-file beside it is kept byte for byte; the commits that were read stand in `lamina.json`.
+parents as the recipe names them, with their revisions, the layers as a picture (`layers.svg`), and the recipe without
+any place of a machine. The recipe's own file beside it is kept byte for byte; the commits that were read stand in
+`lamina.json`.
 """
 
 FILES_INTRO = """\
@@ -141,6 +142,7 @@ FILES_WRITTEN = {
     "other small files": f"{', '.join(f'`{name}`' for name in OTHER_FILES)}, and `*.py` where config.json names code "
     "of its own",
     "`OUT/README.md`": "the model card",
+    "`OUT/layers.svg`": "a picture of the layers, which the card shows: each source's share of every output layer",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
     "`OUT.yml`": "of `lamina upscale`: the recipe that it stands for, beside OUT; `lamina merge` makes the same of it",
     "`OUT/training.md`, `OUT/training.json`": "of `lamina upscale`: which layers to train, ready for PyTorch, PEFT, "
@@ -155,7 +157,7 @@ SAME = {
     "-j N": "the same: threads that compute",
     "--device DEVICE": f"{ON_CPU} Any other device is answered in one line",
     "--copy-tokenizer": "the same, on by default",
-    "--write-model-card": "the same, on by default; off leaves out the copy of the recipe too",
+    "--write-model-card": "the same, on by default; off leaves out the picture and the copy of the recipe too",
     "--allow-crimes": "models may disagree in their configs about what they compute, if their tensors have equal "
     "shapes; without it that is an error",
     "--quiet": "the same",

@@ -54,7 +54,7 @@ RESULT_FIELDS: Mapping[str, str] = {
 @click.option(
     "--write-model-card/--no-write-model-card",
     default=True,
-    help="Write README.md and a copy of the recipe.  [default: on]",
+    help="Write README.md with a picture of the layers, and a copy of the recipe.  [default: on]",
 )
 @click.option(
     "--allow-crimes/--no-allow-crimes",

@@ -84,7 +84,7 @@ def test_without_tokenizer_and_card_their_files_are_not_there(lamina: Lamina, fo
     lamina("merge", "average.yml", "whole")
     lamina("merge", "average.yml", "bare", "--no-copy-tokenizer", "--no-write-model-card")
     whole, bare = ({path.name for path in (folder / name).iterdir()} for name in ("whole", "bare"))
-    assert whole - bare == {"tokenizer.json", "tokenizer_config.json", "README.md", "mergekit_config.yml"}
+    assert whole - bare == {"tokenizer.json", "tokenizer_config.json", "README.md", "layers.svg", "mergekit_config.yml"}
 
 
 def test_quiet_says_nothing_and_verbose_shows_the_plan(lamina: Lamina) -> None:
