@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import PurePath
 
 from lamina.errors import RecipeError
@@ -136,7 +135,7 @@ def plan_merge(
         dropped=dropped,
         seed=seed,
     )
-    return replace(plan, files=(*files, *files_about_the_merge(request, licenses, plan)))
+    return plan.with_files((*files, *files_about_the_merge(request, licenses, plan)))
 
 
 def _inputs(models: Mapping[ModelRef, PlainModel], jobs: Jobs) -> tuple[Input, ...]:

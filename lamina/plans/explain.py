@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -176,34 +176,47 @@ class _Layer:
 def _layers(plan: Plan, names: Names) -> list[_Layer]:
     """For each output layer its parts, and whether all of it is copied."""
     called = names(plan)
-    by_layer: dict[int, list[Job]] = {}
-    for job in plan.jobs:
+    by_layer: dict[int, list[Made]] = {}
+    for job, made in zip(plan.jobs, plan.made_of, strict=True):
         if job.layer is not None:
-            by_layer.setdefault(job.layer, []).append(job)
+            by_layer.setdefault(job.layer, []).append((job, made))
     return [
-        _Layer(output, _parts(jobs, called), all(is_copy(job.expr) for job in jobs))
+        _Layer(output, _parts((made for _, made in jobs), called), all(is_copy(job.expr) for job, _ in jobs))
         for output, jobs in sorted(by_layer.items())
     ]
 
 
-def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
+def _parts(tensors: Iterable[MadeOf], names: Mapping[str, str]) -> tuple[Part, ...]:
     """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
-    found: dict[tuple[str, int, bool], list[float]] = {}
-    for job in jobs:
-        for key, total in factors_in(job, names).items():
-            found.setdefault(key, []).append(total)
+    found: dict[Source, list[float]] = {}
+    for made in distinct(tensors):
+        for source, factor in made.items():
+            found.setdefault(source, []).append(factor)
     return tuple(
-        Part(model, layer, min(values), max(values), of_delta) for (model, layer, of_delta), values in found.items()
+        Part(names[model], layer, min(values), max(values), of_delta)
+        for (model, layer, of_delta), values in found.items()
     )
 
 
-def factors_in(job: Job, names: Mapping[str, str]) -> dict[tuple[str, int, bool], float]:
-    """What one tensor is made of: by model, source layer and whether it is a delta, the sum of its factors."""
-    totals: dict[tuple[str, int, bool], float] = {}
-    for share in shares(job.expr):
-        key = (names[share.read.model], layer_of(share.read.name) or 0, share.of_delta)
-        totals[key] = totals.get(key, 0.0) + share.factor
-    return totals
+Source = tuple[str, int, bool]  # model, as the recipe calls it; its layer, 0 outside the layers; whether it is a delta
+MadeOf = Mapping[Source, float]  # the sources of a tensor, each with the sum of its factors
+Made = tuple["Job", MadeOf]
+
+
+def made_of(jobs: Iterable[Job]) -> Iterator[MadeOf]:
+    """What each tensor is made of. Tensors that are made alike, as most of a layer are, share one mapping."""
+    known: dict[tuple[tuple[Source, float], ...], MadeOf] = {}
+    for job in jobs:
+        totals: dict[Source, float] = {}
+        for share in shares(job.expr):
+            source = (share.read.model, layer_of(share.read.name) or 0, share.of_delta)
+            totals[source] = totals.get(source, 0.0) + share.factor
+        yield known.setdefault(tuple(totals.items()), totals)
+
+
+def distinct(tensors: Iterable[MadeOf]) -> Iterable[MadeOf]:
+    """Those that are made in different ways, the first of each."""
+    return {id(made): made for made in tensors}.values()
 
 
 def names_without_places(plan: Plan) -> dict[str, str]:

@@ -100,9 +100,9 @@ def _lane(sheet: Sheet, number: int) -> Iterator[str]:
     if rooms:
         yield f'<path class="room" d="{"".join(rooms)}"/>'
     drawn: dict[tuple[str, float], list[str]] = {}
-    for output, cell in enumerate(lane.cells):
-        if cell is not None:
-            _add_bar(drawn, sheet, base, (sheet.x(output), sheet.cell - sheet.between), cell, sheet.whole[output])
+    for first, last, cell in _alike(sheet, lane):
+        place = (sheet.x(first), (last - first + 1) * sheet.cell - sheet.between)
+        _add_bar(drawn, sheet, base, place, cell, sheet.whole[first])
     for role, factor in lane.ends.items():
         alone = factor == 1 and sum(role in each.ends for each in sheet.lanes) == 1
         _add_bar(drawn, sheet, base, (end_x(role) + 2, END - 4), Factors(factor, factor), alone)
@@ -115,6 +115,19 @@ def _lane(sheet: Sheet, number: int) -> Iterator[str]:
     yield f'<path class="rule" d="M{LEFT} {length(base)}H{RIGHT}"/>'
     yield from _numbers(sheet, lane, base)
     yield "</g>"
+
+
+def _alike(sheet: Sheet, lane: Lane) -> Iterator[tuple[int, int, Factors]]:
+    """First and last output layer of each bar: one layer, or a run of equal ones where no gap parts them."""
+
+    def key(output: int) -> object:
+        return output if sheet.between else (lane.cells[output], sheet.whole[output])
+
+    for _, run in groupby(range(len(lane.cells)), key):
+        first, *others = run
+        cell = lane.cells[first]
+        if cell is not None:
+            yield first, others[-1] if others else first, cell
 
 
 def _add_bar(

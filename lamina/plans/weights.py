@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lamina.architectures.roles import OUTPUTS, Role, end_role_of, role_of
 from lamina.expressions.inspect import is_copy
 from lamina.expressions.nodes import Merge
-from lamina.plans.explain import Names, factors_in, short_names
+from lamina.plans.explain import Made, MadeOf, Names, Source, distinct, short_names
 from lamina.tensor_spec import Kind
 
 if TYPE_CHECKING:
@@ -112,45 +112,42 @@ class EffectiveWeights:
 def effective_weights(plan: Plan, names: Names = short_names) -> EffectiveWeights:
     """The factors of every source in every output layer, and at the ends; `names` says what a model is called."""
     called = names(plan)
-    numbers = [job.layer for job in plan.jobs if job.layer is not None]
-    depth = max(numbers, default=-1) + 1
-    by_layer: list[list[Job]] = [[] for _ in range(depth)]
+    depth = max((job.layer for job in plan.jobs if job.layer is not None), default=-1) + 1
+    by_layer: list[list[Made]] = [[] for _ in range(depth)]
     before: list[EndWeights] = []
     after: list[EndWeights] = []
-    for job in plan.jobs:
+    for job, made in zip(plan.jobs, plan.made_of, strict=True):
         if job.layer is not None:
-            by_layer[job.layer].append(job)
+            by_layer[job.layer].append((job, made))
         else:
-            (after if any(by_layer) else before).append(_end(job, called))
+            (after if any(by_layer) else before).append(_end(job, made, called))
     found: dict[tuple[str, int, bool], dict[str, list[Factors | None]]] = {}
-    for output, jobs in enumerate(by_layer):
-        for (model, layer, of_delta), kind, factors in _in_layer(jobs, called):
-            cells = found.setdefault((model, output - layer, of_delta), {})
+    for output, tensors in enumerate(by_layer):
+        for (model, layer, of_delta), kind, factors in _in_layer(tensors):
+            cells = found.setdefault((called[model], output - layer, of_delta), {})
             cells.setdefault(kind, [None] * depth)[output] = factors
     return EffectiveWeights(
         rows=tuple(
             WeightRow(*source, {kind: tuple(cells[kind]) for kind in KINDS if kind in cells})
             for source, cells in found.items()
         ),
-        copied=tuple(all(is_copy(job.expr) for job in jobs) for jobs in by_layer),
-        silent=tuple(_is_silent(jobs, called) for jobs in by_layer),
+        copied=tuple(all(is_copy(job.expr) for job, _ in tensors) for tensors in by_layer),
+        silent=tuple(map(_is_silent, by_layer)),
         before=tuple(before),
         after=tuple(after),
     )
 
 
-_Source = tuple[str, int, bool]  # model, its layer, whether it enters as a delta
-
-
-def _in_layer(jobs: Iterable[Job], names: Mapping[str, str]) -> Iterable[tuple[_Source, str, Factors]]:
+def _in_layer(tensors: Iterable[Made]) -> Iterable[tuple[Source, str, Factors]]:
     """What enters a layer: each source, the kind of tensors, and its factors in them."""
-    by_kind: dict[str, list[dict[_Source, float]]] = {}
-    for job in jobs:
+    by_kind: dict[str, list[MadeOf]] = {}
+    for job, made in tensors:
         if not _is_compared(job):
-            by_kind.setdefault(_kind_of(_suffix(job)), []).append(factors_in(job, names))
-    for kind, tensors in by_kind.items():
-        for source in dict.fromkeys(source for each in tensors for source in each):
-            values = [each.get(source, 0.0) for each in tensors]
+            by_kind.setdefault(_kind_of(_suffix(job)), []).append(made)
+    for kind, alike in by_kind.items():
+        ways = distinct(alike)
+        for source in dict.fromkeys(source for each in ways for source in each):
+            values = [each.get(source, 0.0) for each in ways]
             yield source, kind, Factors(min(values), max(values))
 
 
@@ -159,9 +156,9 @@ def _is_compared(job: Job) -> bool:
     return isinstance(job.expr, Merge) and job.expr.spec.dtype.kind is not Kind.FLOAT
 
 
-def _is_silent(jobs: Iterable[Job], names: Mapping[str, str]) -> bool:
-    outputs = [job for job in jobs if _role(_suffix(job)) in (*OUTPUTS, Role.OUTPUT_BIAS)]
-    return bool(outputs) and not any(factor for job in outputs for factor in factors_in(job, names).values())
+def _is_silent(tensors: Iterable[Made]) -> bool:
+    outputs = [made for job, made in tensors if _role(_suffix(job)) in (*OUTPUTS, Role.OUTPUT_BIAS)]
+    return bool(outputs) and not any(factor for made in outputs for factor in made.values())
 
 
 def _suffix(job: Job) -> str:
@@ -178,11 +175,9 @@ def _kind_of(suffix: str) -> str:
     return _KIND_OF_ROLE.get(role_of(f"{stem}{dot}weight" if word == "bias" else suffix), "other")
 
 
-def _end(job: Job, names: Mapping[str, str]) -> EndWeights:
-    parts = factors_in(job, names).items()
-    return EndWeights(
-        job.name, end_role_of(job.name), tuple(EndPart(model, factor, delta) for (model, _, delta), factor in parts)
-    )
+def _end(job: Job, made: MadeOf, names: Mapping[str, str]) -> EndWeights:
+    parts = (EndPart(names[model], factor, of_delta) for (model, _, of_delta), factor in made.items())
+    return EndWeights(job.name, end_role_of(job.name), tuple(parts))
 
 
 def _hull(cells: Sequence[Factors | None], kinds: int) -> Factors | None:
