@@ -10,12 +10,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import click
 from click.testing import CliRunner
 
+import lamina
 from lamina.checkpoints.layout import INDEX_NAME, lay_out
 from lamina.checkpoints.writer import MADE_BY
 from lamina.cli.check import CHECK_FIELDS
@@ -38,6 +40,7 @@ from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.training import TRAINING_FIELDS
 from lamina.plans.origin import EXPLAIN_FIELDS
+from lamina.plans.picture import layer_map_svg
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # for the shapes of big models, which the benchmarks know
@@ -59,6 +62,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "provenance.md": provenance_page(),
         "plan.svg": plan_picture(),
+        "layers.svg": layers_picture(),
     }
 
 
@@ -222,14 +226,26 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[object, str]]) -> str:
 
 def plan_picture() -> str:
     """The README's picture: the plan of a 7B model laid over itself. A plan needs headers, so no data is made."""
-    with tempfile.TemporaryDirectory() as folder:
-        _headers_only(Path(folder) / "base", "7b")
-        recipe = Path(folder) / "solar-ramp.yml"
-        recipe.write_text(RECIPE, encoding="utf-8")
+    with _recipe_of_a_7b() as recipe:
         told = CliRunner().invoke(cli, ["plan", str(recipe)], terminal_width=92).output
     told = re.sub(r" · disk free [^\n]*", "", told)
     lines = [f"$ cat {recipe.name}", *RECIPE.splitlines(), "", f"$ lamina plan {recipe.name}", *told.splitlines()]
     return _svg(lines)
+
+
+def layers_picture() -> str:
+    """The layers of the same plan, as its card shows them."""
+    with _recipe_of_a_7b() as recipe:
+        return layer_map_svg(lamina.plan(recipe))
+
+
+@contextmanager
+def _recipe_of_a_7b() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        _headers_only(Path(folder) / "base", "7b")
+        recipe = Path(folder) / "solar-ramp.yml"
+        recipe.write_text(RECIPE, encoding="utf-8")
+        yield recipe
 
 
 def _keys(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
