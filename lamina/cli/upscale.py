@@ -14,7 +14,7 @@ from lamina import api
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
-from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell
+from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell, tell_what_is_next
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell
 from lamina.ledger.notebook import Notebook
@@ -160,6 +160,7 @@ def upscale(
         print_json(as_data(result) | {"recipe": recipe.file, "train": train})
     elif not quiet:
         click.echo(f"recipe: {recipe.file} · to train: {out / 'training.md'}")
+        tell_what_is_next(result)
 
 
 def _scan(

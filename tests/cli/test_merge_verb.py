@@ -95,6 +95,12 @@ def test_quiet_says_nothing_and_verbose_shows_the_plan(lamina: Lamina) -> None:
     assert "merged in" in verbose.out
 
 
+def test_the_last_line_says_how_to_check_what_was_made(lamina: Lamina) -> None:
+    assert lamina("merge", "average.yml", "my out").out.endswith("\nnext: lamina check 'my out'\n")
+    assert lamina("merge", "average.yml", "my out").out.endswith("\nnext: lamina check 'my out'\n")
+    assert "next:" not in lamina("merge", "average.yml", "checked", "--check").out
+
+
 def test_a_dry_run_writes_nothing(lamina: Lamina, folder: Path) -> None:
     assert "no errors" in lamina("merge", "average.yml", "out", "--dry-run").out
     assert not list(folder.glob("*out*"))
