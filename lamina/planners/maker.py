@@ -19,9 +19,9 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.values import ParameterValues, Place, Trace
 from lamina.planners.vocabularies import rows_in_words
 from lamina.plans.plan import Job
-from lamina.recipe.mending import Put, Step
 from lamina.recipe.settings import Position
 from lamina.recipe.slices import Slice, Source
+from lamina.recipe.steps import Put, Step
 from lamina.tensor_spec import F64, Kind
 
 NameIn = Callable[[PlainModel, Source], str]  # what a tensor is called in a source

@@ -41,7 +41,7 @@ from lamina.planners.values import Trace
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies
 from lamina.plans.plan import Dropped, Input, Notice, Plan, reads_by_model
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put, Remove
+from lamina.recipe.steps import Put, Remove
 from lamina.recipe.text import KEY
 
 

@@ -38,9 +38,9 @@ from lamina.recipe.forms import (
     moved_up,
     value_meant,
 )
-from lamina.recipe.mending import Misformed, Move, Put, Remove, Rename, Rewrite, Step, within
 from lamina.recipe.recipe import Recipe, line_of
 from lamina.recipe.schema import UNTOLD, RecipeSchema, SliceSource, range_in_words
+from lamina.recipe.steps import Misformed, Move, Put, Remove, Rename, Rewrite, Step, within
 from lamina.recipe.text import KEY, Document, Way
 
 MOST_ROUNDS = 50

@@ -11,12 +11,13 @@ import yaml
 
 from lamina.errors import Problem, RecipeError, nearest
 from lamina.recipe.faults import Draft
-from lamina.recipe.mending import Put, changes_of
+from lamina.recipe.mending import changes_of
 from lamina.recipe.plain_values import plain_values
 from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
 from lamina.recipe.recipe import line_of
 from lamina.recipe.schema import VALUES, RecipeSchema
+from lamina.recipe.steps import Put
 from lamina.recipe.text import Document, read_yaml, with_values
 from lamina.recipe.ways import Way, parse_way
 
