@@ -112,6 +112,8 @@ def _meanings(
         yield "joint", "goes on with the next layer of another model"
     if weights.depth and Role.HEAD not in ends_of(weights):
         yield "", "head: tied to the embedding"
+    if weights.nominal:
+        yield "", "factors: as the recipe has them; the method weighs each tensor by what is in it"
 
 
 def _in_lines(meanings: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

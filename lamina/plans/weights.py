@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from lamina.architectures.roles import OUTPUTS, Role, end_role_of, role_of
-from lamina.expressions.inspect import is_copy
+from lamina.expressions.inspect import is_copy, merges
 from lamina.expressions.nodes import Merge
 from lamina.plans.explain import Made, MadeOf, Names, Source, distinct, short_names
 from lamina.tensor_spec import Kind
@@ -81,6 +81,7 @@ class EffectiveWeights:
 
     `copied`: each tensor has an input's bytes. `silent`: what it would add to the residual stream is multiplied by
     zero, so that it hands on what it receives. `before` and `after` are the ends on both sides of the layers.
+    `nominal`: a method looks at tensors before it weighs them, and the factors are what the recipe says.
     """
 
     rows: tuple[WeightRow, ...]
@@ -88,6 +89,7 @@ class EffectiveWeights:
     silent: tuple[bool, ...]
     before: tuple[EndWeights, ...]
     after: tuple[EndWeights, ...]
+    nominal: bool
 
     @property
     def depth(self) -> int:
@@ -135,6 +137,7 @@ def effective_weights(plan: Plan, names: Names = short_names) -> EffectiveWeight
         silent=tuple(map(_is_silent, by_layer)),
         before=tuple(before),
         after=tuple(after),
+        nominal=any(any(merges(job.expr)) for job in plan.jobs),
     )
 
 

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import Recipe, delta, end, job, merged, plan_of, read
+from plans import SPEC, Recipe, delta, end, job, merged, plan_of, read
 
-from lamina.expressions.nodes import Read
+from lamina.expressions.nodes import Merge, Read
 from lamina.plans.ink import COLOURS
 from lamina.plans.picture import in_words, layer_map_svg
 from lamina.plans.plan import Input, Plan
@@ -61,6 +61,14 @@ def test_a_delta_is_hatched_and_marked() -> None:
     assert any("layer 0 · Δ × 0.7" in each for each in texts(drawn))
     hatched = [each for each in drawn.iter(f"{SVG}path") if each.get("fill", "").startswith("url(#")]
     assert len(hatched) == 2  # its bar, and the sample in the legend
+
+
+def test_where_the_method_decides_by_what_it_reads_the_factors_are_said_to_be_the_recipe_s() -> None:
+    ties = Merge("ties", (read("tuned", 0),), (), read("base", 0), SPEC, (("weight", (0.7,)), ("density", (0.5,))))
+    measured, summed = (svg(plan_of([job("model.layers.0.w", each)])) for each in (ties, delta("base", "t", 0, 0.7)))
+    said = "factors: as the recipe has them; the method weighs each tensor by what is in it"
+    assert said in texts(measured)
+    assert said not in texts(summed)
 
 
 def test_a_layer_that_adds_nothing_is_hollow() -> None:
