@@ -27,7 +27,7 @@ import xxhash
 from lamina.errors import CheckpointError, MissingExtra, TaskError, TaskFailed, did_you_mean
 from lamina.evaluate.halves import Split, asking_half, check_enough, split_of
 from lamina.evaluate.results import Evaluation, Item, Settings
-from lamina.evaluate.tasks import OPENLLM, Task
+from lamina.evaluate.tasks import OPENLLM, OWN_NAMES, Task
 from lamina.execute.live_model import frameworks
 
 # What the harness's own command line takes where nothing is said: of `random`, and of numpy, torch and the choice of
@@ -125,7 +125,8 @@ class Harness:
         if isinstance(task.content, str) and not mine:
             known = [*manager.all_tasks, *manager.all_groups, *manager.all_tags]
             if task.content not in known:
-                raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{_near(task.content, known)}")
+                hint = _near(task.content, [*OWN_NAMES, *known])
+                raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{hint}")
         try:
             with self.quiet(), tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
                 given = task.content if mine else self._changed(task, Path(folder))
