@@ -25,6 +25,7 @@ from lamina.execute.provenance import own_files, record, what_is_read
 from lamina.execute.reproduce import Digests, Record, checked_record, differing_digests, differing_in_place
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
+from lamina.expressions.shared import Shared
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge
@@ -321,29 +322,51 @@ def variations(
 ) -> Iterator[tuple[Variation, ...]]:
     """The tensors of a recipe under each of several changes, all planned before any is computed.
 
-    The models are opened once for all of them, and closed at the end of the `with`. Raises RecipeError with the faults
-    of all variations together.
+    The models are opened once for all of them, and closed at the end of the `with`. What variations have in common,
+    tensors and what is measured of them, is made once, as far as there is room for it: what `memory` leaves beside the
+    blocks in flight. Raises RecipeError with the faults of all variations together.
     """
     opened: dict[ModelRef, PlainModel] = {}
     given = tuple(options.get("set_values", ()))
-    found: list[Variation] = []
+    found: list[tuple[tuple[str, ...], _Planned]] = []
     problems: list[Problem] = []
     try:
         for change in map(tuple, changes):
             try:
-                planned = _planned(recipe, {**options, "set_values": given + change}, opened=opened)
-                sources = {each.name: planned.checkpoints[each.name] for each in planned.plan.inputs}
-                bound = memory_bound(planned.plan, memory)
-                merged = Tensors(planned.plan, sources, workers=workers, memory=bound)
-                found.append(Variation(change, planned.recipe, merged))
+                found.append((change, _planned(recipe, {**options, "set_values": given + change}, opened=opened)))
             except RecipeError as error:
                 problems += error.problems
         if problems:
             raise RecipeError(problems)
-        yield tuple(found)
+        yield _sharing(found, workers, memory)
     finally:
         for model in opened.values():
             model.checkpoint.close()
+
+
+def _sharing(
+    found: Sequence[tuple[tuple[str, ...], _Planned]], workers: int | None, memory: int | None
+) -> tuple[Variation, ...]:
+    plans = [planned.plan for _, planned in found]
+    bounds = [memory_bound(plan, memory) for plan in plans]
+    room = min(
+        (bound - predicted_memory(plan, workers, bound) for plan, bound in zip(plans, bounds, strict=True)), default=0
+    )
+    shared = Shared((job.expr for plan in plans for job in plan.jobs), room)
+    return tuple(
+        Variation(
+            change,
+            planned.recipe,
+            Tensors(
+                planned.plan,
+                {each.name: planned.checkpoints[each.name] for each in planned.plan.inputs},
+                workers=workers,
+                memory=bound,
+                shared=shared,
+            ),
+        )
+        for (change, planned), bound in zip(found, bounds, strict=True)
+    )
 
 
 def load_model(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -15,17 +16,22 @@ from lamina.check.asked import bundled_texts
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import memory_option, recipe_options, workers_option
+from lamina.errors import MissingExtra, TaskError, did_you_mean
+from lamina.evaluate.evaluation import DTYPES, Template
+from lamina.evaluate.harness import Harness
 from lamina.evaluate.skills import examples_folder
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
 from lamina.recipe.load import RecipeLike
 from lamina.studies.chance import Interval
 from lamina.studies.grid import Axis, parse_axes
+from lamina.studies.harness_metric import harness_tasks
 from lamina.studies.metrics import QUESTIONS, Loss, Metric, bundled_skills
 from lamina.studies.sweep import Point, Sweep
 from lamina.studies.sweep import sweep as swept
 from lamina.wording import counted, in_seconds
 
+METRICS = (*QUESTIONS, "loss")  # that are not asked by the harness
 BAR = 24
 SHADES = " ░▒▓█"
 
@@ -53,15 +59,31 @@ SWEEP_FIELDS: Mapping[str, str] = {
     "several make a grid.",
 )  # fmt: skip
 @click.option(
-    "--metric", "name", type=click.Choice([*QUESTIONS, "loss"]), default="skills", show_default=True,
-    help="Right answers to the bundled questions, or the loss on bundled texts (extra `hf`).",
+    "--metric", "name", metavar="NAME", default="skills", show_default=True,
+    help=f"{', '.join(QUESTIONS)}: right answers to bundled questions; loss: on bundled texts (extra `hf`); or what "
+    "`lamina eval --tasks` takes (extra `eval`).",
 )  # fmt: skip
 @click.option(
     "--text", "texts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Take the loss on this text; may be repeated.  [default: bundled prose and code]",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(2), metavar="N", help="Ask N questions of a kind, or N rows of a text.")
-@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where the loss is taken: cpu, cuda.")
+@click.option(
+    "--limit",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Ask N items: questions of a kind, rows of a text, of a task in each half.",
+)
+@click.option(
+    "--few-shot", type=click.IntRange(0), metavar="N", help="Of tasks: examples shown.  [default: as each says]"
+)
+@click.option("--chat-template", "template", type=click.Choice(get_args(Template)), default="auto", show_default=True,
+              help="Of tasks; auto: where the merge has one at every point.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True,
+              help="Of tasks: what merges compute in; auto: as each is stored.")  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Of tasks: rows at once."
+)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where merges are run: cpu, cuda.")
 @workers_option
 @memory_option
 @json_option
@@ -74,6 +96,10 @@ def sweep(
     name: str,
     texts: tuple[Path, ...],
     limit: int | None,
+    few_shot: int | None,
+    template: Template,
+    dtype: str,
+    batch: int,
     device: str,
     workers: int | None,
     memory: int | None,
@@ -85,18 +111,32 @@ def sweep(
 
     All points are planned before any is merged. Each is a row of the ledger as soon as it is measured, and is not
     measured again: a sweep that was stopped goes on. Points are compared on `dev` items; only the best one and the
-    recipe as it is written are asked the `test` items.
+    recipe as it is written are asked the `test` items. Of a task of lm-evaluation-harness each is a half.
 
     Example: lamina sweep examples/recipes/skills.yml --vary models[0].parameters.weight=0.3:0.9:0.2
     """
     axes = parse_axes(varied)
-    metric = _metric(name, texts, limit, device)
+    if texts and name != "loss":
+        raise click.UsageError(f"--text is what a loss is taken on, and --metric is {name}: add `--metric loss`.")
+    shown = not quiet and not as_json and sys.stderr.isatty()
+    metric: Metric
+    if name in METRICS:
+        _check_no_task_flags(name)
+        metric = _own_metric(name, texts, limit, device)
+    else:
+        if options.get("offline", False):  # for what the harness fetches; read when it is imported
+            os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+        allowed = options.get("allow_own_code", False)
+        harness = _harness(
+            name, batch=batch, device=device, few_shot=few_shot, limit=limit, allow_own_code=allowed, shown=shown
+        )
+        metric = harness_tasks(name, harness, template=template, dtype=dtype, allow_own_code=allowed)
     done = 0
 
     def measuring(_number: int, point: Sequence[str], score: Score | None) -> None:
         nonlocal done
         done += score is not None
-        if score is None and not quiet and not as_json and sys.stderr.isatty():
+        if score is None and shown:
             click.echo(f"measuring {' '.join(point) or 'the recipe as it is'} ...", err=True)
 
     try:
@@ -113,13 +153,32 @@ def sweep(
         click.echo(line)
 
 
-def _metric(name: str, texts: Sequence[Path], limit: int | None, device: str) -> Metric:
+def _own_metric(name: str, texts: Sequence[Path], limit: int | None, device: str) -> Metric:
     if name == "loss":
         given = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts}
         return Loss(given or bundled_texts(), limit=limit, device=device)
-    if texts:
-        raise click.UsageError(f"--text is what a loss is taken on, and --metric is {name}: add `--metric loss`.")
     return bundled_skills(name, examples_folder() / "questions", limit)
+
+
+def _check_no_task_flags(name: str) -> None:
+    """Raises UsageError for a flag that would have no effect."""
+    context = click.get_current_context()
+    for flag in ("few_shot", "template", "dtype", "batch"):
+        if context.get_parameter_source(flag) is click.core.ParameterSource.COMMANDLINE:
+            option = next(each.opts[0] for each in context.command.params if each.name == flag)
+            raise click.UsageError(f"{option} is how tasks of lm-evaluation-harness are asked, and --metric is {name}.")
+
+
+def _harness(name: str, **how: Any) -> Harness:
+    try:
+        return Harness(**how)
+    except MissingExtra as error:
+        hint = did_you_mean(name, METRICS)
+        if hint.startswith(" Did"):
+            raise TaskError(
+                f"there is no metric `{name}`.{hint} For tasks of lm-evaluation-harness {error}."
+            ) from error
+        raise
 
 
 def lines(found: Sweep, axes: Sequence[Axis], metric: Metric) -> Iterator[str]:
@@ -127,7 +186,8 @@ def lines(found: Sweep, axes: Sequence[Axis], metric: Metric) -> Iterator[str]:
     took = f"{counted(found.measured, 'measurement')} in {in_seconds(found.seconds)}"
     if found.measured == 0:
         took = "all of them measured before"
-    yield f"{metric.name} on {metric.asked()} (dev) · {counted(len(found.points), 'point')} · {took}"
+    asked = metric.asked(found.written.scores[0].n or 0)
+    yield f"{metric.name} on {asked} (dev) · {counted(len(found.points), 'point')} · {took}"
     yield ""
     if len(axes) == 2:
         yield from _heat_map(found, axes)
@@ -135,7 +195,7 @@ def lines(found: Sweep, axes: Sequence[Axis], metric: Metric) -> Iterator[str]:
     else:
         yield from _curve(found, axes)
         yield ""
-    yield from _told(found, metric)
+    yield from _told(found)
 
 
 def _curve(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
@@ -174,7 +234,7 @@ def _heat_map(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
     yield f"  {found.points[0].scores[0].name}; * the best, ~ within chance of it"
 
 
-def _told(found: Sweep, metric: Metric) -> Iterator[str]:
+def _told(found: Sweep) -> Iterator[str]:
     best, first = found.best, found.best.scores[0]
     near = [point for point in found.points if point.is_near_best and point.plan != best.plan]
     yield f"best        {' '.join(best.set_values)} · {first}{f' · {best.run}' if best.run else ''}"
@@ -194,7 +254,7 @@ def _told(found: Sweep, metric: Metric) -> Iterator[str]:
         yield f"near        {counted(len(near), 'other point')} of {len(found.points)} within chance of the best (~)"
     if first.limited:
         yield "*           Of a part of the items only: leave out --limit before you decide."
-    if metric.lower_is_better:
+    if first.lower_is_better:
         yield "            Lower is better; a difference over the recipe as written counts what is gained."
 
 

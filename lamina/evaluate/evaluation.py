@@ -20,7 +20,7 @@ from lamina.checkpoints.files import replace_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import OutputError, TaskError
 from lamina.evaluate.compare import Comparison, compared
-from lamina.evaluate.harness import SEED, Harness
+from lamina.evaluate.harness import Harness
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.subjects import Subject, parents_of, subject
 from lamina.evaluate.tasks import Task, tasks_named
@@ -78,10 +78,7 @@ def evaluate(
     if against is not None and against not in [each.name for each in subjects]:
         raise TaskError(f"--against {against}: none of the models, {', '.join(each.name for each in subjects)}.")
     use_template = _decided(template, subjects)
-    setup = {
-        "harness": harness.version, "template": use_template, "dtype": dtype, "batch": batch, "device": device,
-        "few_shot": few_shot, "limit": limit, "seed": SEED,
-    }  # fmt: skip
+    setup = {**harness.setup, "template": use_template, "dtype": dtype}
     kept = {(each.name, task.name): _Kept.of(out, each, task, setup) for each in subjects for task in asked}
     missing = {way for way, record in kept.items() if not record.exists}
     loaded = {task.name: harness.load(task) for task in asked if any(name == task.name for _, name in missing)}

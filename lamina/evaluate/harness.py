@@ -25,8 +25,9 @@ import numpy as np
 import xxhash
 
 from lamina.errors import CheckpointError, MissingExtra, TaskError, TaskFailed, did_you_mean
+from lamina.evaluate.halves import Split, asking_half, check_enough, split_of
 from lamina.evaluate.results import Evaluation, Item, Settings
-from lamina.evaluate.tasks import OPENLLM, Task
+from lamina.evaluate.tasks import OPENLLM, OWN_NAMES, Task
 from lamina.execute.live_model import frameworks
 
 # What the harness's own command line takes where nothing is said: of `random`, and of numpy, torch and the choice of
@@ -74,6 +75,14 @@ class Harness:
         self.device, self._batch, self._few_shot, self._limit = device, batch, few_shot, limit
         self._allow_own_code, self._shown = allow_own_code, shown
 
+    @property
+    def setup(self) -> dict[str, Any]:
+        """All of it that decides a score."""
+        return {
+            "harness": self.version, "batch": self._batch, "device": self.device, "few_shot": self._few_shot,
+            "limit": self._limit, "seed": SEED,
+        }  # fmt: skip
+
     @cached_property
     def _lm_eval(self) -> Any:
         """The package. Importing it takes some 7 s, and where all was scored before it is not needed."""
@@ -116,7 +125,8 @@ class Harness:
         if isinstance(task.content, str) and not mine:
             known = [*manager.all_tasks, *manager.all_groups, *manager.all_tags]
             if task.content not in known:
-                raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{_near(task.content, known)}")
+                hint = _near(task.content, [*OWN_NAMES, *known])
+                raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{hint}")
         try:
             with self.quiet(), tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
                 given = task.content if mine else self._changed(task, Path(folder))
@@ -131,7 +141,6 @@ class Harness:
         of_group = None if mine or isinstance(task.content, str) else task.content.get("num_fewshot")
         examples = of_group if self._few_shot is None else self._few_shot
         for each in tree["tasks"].values():
-            each.set_fewshot_seed(SEED)
             # Tasks whose text brings its own examples say 0, and no others are put before them.
             if examples is not None and each.get_config("num_fewshot") != 0:
                 each.set_config(key="num_fewshot", value=examples)
@@ -167,10 +176,13 @@ class Harness:
         except Exception as error:  # whatever a class does with a config that is at fault
             raise CheckpointError(f"transformers cannot load {pretrained}: {_first_line(error)}") from error
 
-    def ask(self, running: Any, loaded: Loaded, *, model: str, digest: str, template: bool) -> list[Evaluation]:
+    def ask(
+        self, running: Any, loaded: Loaded, *, model: str, digest: str, template: bool, split: Split | None = None
+    ) -> list[Evaluation]:
         """The model's scores on a task: one, or one for each task of a group that has no score of its own.
 
-        Raises TaskFailed where the task raises.
+        `split` asks one half of the items, each as it is asked among all; `limit` is then of that half. Raises
+        TaskFailed where the task raises, and TaskError where the half has too few items.
         """
         random.seed(PYTHON_SEED)
         np.random.seed(SEED)
@@ -182,25 +194,34 @@ class Harness:
             limit=self._limit,
         )  # fmt: skip
         if loaded.task.function is not None:
-            return [self._asked_by_function(running, loaded.task, settings, of)]
-        try:
-            with self.quiet():
-                found = self._lm_eval.evaluator.evaluate(
-                    lm=running, task_dict=loaded.tree, limit=self._limit, bootstrap_iters=RESAMPLED,
-                    apply_chat_template=template, fewshot_as_multiturn=template,
-                    confirm_run_unsafe_code=self._allow_own_code,
-                )  # fmt: skip
-        except Exception as error:  # a task's own code, a template's, or a device without room
-            raise TaskFailed(
-                f"{model}: `{loaded.task.name}` stopped: {type(error).__name__}: {_first_line(error)}"
-            ) from error
+            return [self._asked_by_function(running, loaded.task, settings, of, split)]
+        tasks = loaded.tree["tasks"]
+        for each in tasks.values():
+            each.set_fewshot_seed(SEED)  # drawing goes on where it stopped: without this no two models see the same
+        with contextlib.ExitStack() as during:
+            which: dict[str, Any] = {"limit": self._limit}
+            if split is not None:
+                which = {"samples": during.enter_context(asking_half(tasks, split, self._limit))}
+            try:
+                with self.quiet():
+                    found = self._lm_eval.evaluator.evaluate(
+                        lm=running, task_dict=loaded.tree, bootstrap_iters=RESAMPLED, apply_chat_template=template,
+                        fewshot_as_multiturn=template, confirm_run_unsafe_code=self._allow_own_code, **which,
+                    )  # fmt: skip
+            except Exception as error:  # a task's own code, a template's, or a device without room
+                raise TaskFailed(
+                    f"{model}: `{loaded.task.name}` stopped: {type(error).__name__}: {_first_line(error)}"
+                ) from error
         members: Mapping[str, Sequence[str]] = loaded.tree["group_map"]
         return [
             _evaluation(found, name, _leaves(name, members), settings, of)
             for name in _reported(found["results"], members)
         ]
 
-    def _asked_by_function(self, running: Any, task: Task, settings: Settings, of: _Of) -> Evaluation:
+    def _asked_by_function(
+        self, running: Any, task: Task, settings: Settings, of: _Of, split: Split | None
+    ) -> Evaluation:
+        """A function is called whole, and an item is known by its number alone."""
         assert task.function is not None
         asked = Asked(running, self._lm_eval.api.instance.Instance, settings.template)
         try:
@@ -212,12 +233,17 @@ class Harness:
             place = f"{str(task.content).rpartition(':')[0]}:{lines[-1] if lines else code.co_firstlineno}"
             said = f"returns {error}" if isinstance(error, _NoScores) else f"raised {type(error).__name__}: {error}"
             raise TaskFailed(f"{place}: {task.name} {said.rstrip('.')}.") from error
+        items = [Item(f"{task.digest[:8]}:{number}", None, score) for number, score in enumerate(scores)]
+        if split is not None:
+            items = [item for number, item in enumerate(items) if split_of(str(number)) == split]
+            scores = [item.score for item in items]
+            check_enough(task.name, len(items), split)
         return Evaluation(
             model=of.model, digest=of.digest, task=task.name, metric="score", value=float(np.mean(scores)),
             stderr=float(np.std(scores, ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else None,
             n=len(scores), higher_is_better=True,
             settings=Settings(**{**vars(settings), "task_version": task.digest[:8]}),
-            items=tuple(Item(f"{task.digest[:8]}:{number}", None, score) for number, score in enumerate(scores)),
+            items=tuple(items),
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -26,6 +26,7 @@ from lamina.planners.own_code import NoSuchMethod, function_of_file
 
 QUICK = ("arc_easy", "piqa", "winogrande")  # short questions with few choices, no examples before them
 OPENLLM = "openllm"  # a group of the harness, taken apart so that each of its tasks is a row
+OWN_NAMES = ("skills", "quick", OPENLLM)  # those that are not the harness's, or mean more here
 ANY_TASK = re.compile(r"[\w.:-]+")
 
 

@@ -20,6 +20,7 @@ from lamina.execute.sinks import Sink
 from lamina.expressions.compute import Measured, Worker, Workspace, compute, measure
 from lamina.expressions.inspect import block_bytes, blocks, merges
 from lamina.expressions.nodes import Read
+from lamina.expressions.shared import Shared
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.plans.plan import Job, Plan
 
@@ -51,12 +52,14 @@ def run(
     workers: int | None,
     memory: int,
     progress: Progress = lambda _name, _nbytes: None,
+    shared: Shared | None = None,
 ) -> Report:
     """Compute every job of `plan` and put its bytes into `sink`.
 
     `memory` bounds the whole process, in bytes, and with `workers` (default: the machine's cores) decides
     how many blocks are in flight. `progress` is called with a tensor's name and the bytes just put.
-    Raises what goes wrong first, and KeyboardInterrupt, when every worker has stopped.
+    `shared` has what was measured for other plans. Raises what goes wrong first, and KeyboardInterrupt, when every
+    worker has stopped.
     """
     stretches: queue.SimpleQueue[_Stretch] = queue.SimpleQueue()
     for stretch in _stretches(plan, sink.done()):
@@ -79,7 +82,7 @@ def run(
                 sources[tensor.model].read_into(tensor.name, first_byte, buffer)
                 digests.take_read(tensor, first_byte, buffer)
 
-            worker = Worker(read, kernels, workspace)
+            worker = Worker(read, kernels, workspace, shared)
             with failing_at(job.name):
                 measured = measure(job.expr, worker)
                 for start, end in blocks:

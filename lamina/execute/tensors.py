@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lamina.checkpoints.journal import Finished
 from lamina.execute.run import Source, run
+from lamina.expressions.shared import Shared
 from lamina.kernels.interface import STORAGE
 from lamina.plans.plan import Job, Plan
 from lamina.tensor_spec import BF16, TensorSpec
@@ -45,15 +46,23 @@ class Model(Source, Protocol):
 
 
 class Tensors(Mapping[str, NDArray[Any]]):
-    """The output tensors of a plan by name. Nothing is kept: asking twice computes twice.
+    """The output tensors of a plan by name. Nothing is kept, asking twice computes twice; but for what is `shared`.
 
     bfloat16, which numpy does not know, comes as float32 with the same values; float8 and the like as their
     bytes. The inputs stay open until `close`, the end of a `with`, or the end of the object.
     """
 
-    def __init__(self, plan: Plan, sources: Mapping[str, Model], *, workers: int | None, memory: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Mapping[str, Model],
+        *,
+        workers: int | None,
+        memory: int,
+        shared: Shared | None = None,
+    ) -> None:
         self.plan = plan
-        self._sources, self._workers, self._memory = sources, workers, memory
+        self._sources, self._workers, self._memory, self._shared = sources, workers, memory, shared
         self._jobs = {job.name: job for job in plan.jobs}
         self.close = weakref.finalize(self, _close, tuple(sources.values()))
 
@@ -82,6 +91,8 @@ class Tensors(Mapping[str, NDArray[Any]]):
         job = self._job(name)
         if not self.close.alive:
             raise ValueError("the models of these tensors are closed")
+        if self._shared is not None and (kept := self._shared.tensor(job.expr)) is not None:
+            return kept[:]
         content = bytearray(job.expr.spec.nbytes)
         alone = replace(self.plan, jobs=(job,), files=())
         for model, source in self._sources.items():
@@ -92,7 +103,10 @@ class Tensors(Mapping[str, NDArray[Any]]):
             _Memory(content),
             workers=self._workers,
             memory=self._memory,
+            shared=self._shared,
         )
+        if self._shared is not None and self._shared.keep_tensor(job.expr, content):
+            return content[:]  # the caller may do with it what it likes
         return content
 
     def __getitem__(self, name: str) -> NDArray[Any]:

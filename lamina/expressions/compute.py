@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lamina.errors import NonFiniteResult, UnmergeableTensor
 from lamina.expressions.inspect import CACHE_LINE, blocks, merges, parts, reads
 from lamina.expressions.nodes import Cast, Concat, Expr, Merge, Read, Slice
+from lamina.expressions.shared import Shared
 from lamina.kernels.interface import STORAGE, Extent, Kernels, Stored
 from lamina.kernels.tiles import Mix
 from lamina.merge_methods import UndefinedMerge, method_called
@@ -47,11 +48,15 @@ Measured = Mapping[Merge, tuple[float, ...] | Mix]
 
 @dataclass(frozen=True)
 class Worker:
-    """What making blocks takes: a way to read, kernels, and memory for one block of everything."""
+    """What making blocks takes: a way to read, kernels, and memory for one block of everything.
+
+    `shared` has what other merges measured of the same tensors, and is told what is measured here.
+    """
 
     read: ReadBytes
     kernels: Kernels
     workspace: Workspace
+    shared: Shared | None = None
 
 
 def measure(expr: Expr, worker: Worker) -> Measured:
@@ -67,7 +72,8 @@ def measure(expr: Expr, worker: Worker) -> Measured:
 
 
 def _measured(node: Merge, measured: Measured, worker: Worker) -> tuple[float, ...] | Mix:
-    passes = method_called(node.method).prepared(dict(node.parameters or ()), node.facts)
+    known = None if worker.shared is None else worker.shared.measured(node)
+    passes = method_called(node.method).prepared(dict(node.parameters or ()), node.facts, known)
     try:
         while True:
             fold = next(passes)

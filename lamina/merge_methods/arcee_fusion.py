@@ -28,7 +28,12 @@ def _divergences(facts: Facts, _values: Values) -> Measuring:
         divergences[first : first + len(ours)] = _sums(ours * np.log(ours / bases))
 
     yield fold
+    divergences.flags.writeable = False
     return divergences
+
+
+def _bytes_of_divergences(facts: Facts, _values: Values) -> int:
+    return 8 * (facts.count // max(1, facts.row))
 
 
 def _threshold(facts: Facts, values: Values) -> Measuring:
@@ -55,10 +60,8 @@ def _threshold(facts: Facts, values: Values) -> Measuring:
 def arcee_fusion(
     tile: Tile,
     *,
-    divergences: Annotated[
-        Doubles, Measure(_divergences, lambda facts, _values: 8 * (facts.count // max(1, facts.row)))
-    ],
-    threshold: Annotated[float, Measure(_threshold, lambda _facts, _values: search_bytes(3))],
+    divergences: Annotated[Doubles, Measure(_divergences, _bytes_of_divergences, bound=(), held=_bytes_of_divergences)],
+    threshold: Annotated[float, Measure(_threshold, lambda _facts, _values: search_bytes(3), bound=("divergences",))],
 ) -> Block:
     """The base plus those elements of the delta whose importance is an outlier among all of the tensor.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lamina.kernels.sums import Doubles, dot, dots_of_rows, halved, pairs, symmetric
 from lamina.kernels.tiles import Block, Mix, Tile, column_runs
-from lamina.merge_methods.measures import Facts, Measuring, Values
+from lamina.merge_methods.measures import Facts, Known, Measuring, Values
 
 Gram = tuple[tuple[float, ...], ...]
 Coefficients = Sequence[float]
@@ -35,13 +35,38 @@ class GramMatrix:
         pairs_of_models = facts.models * (facts.models + 1) // 2
         return facts.count // facts.shape[0] * (40 * pairs_of_models + 64 * facts.models + 64)
 
+    def key(self, values: Values) -> tuple[str, Along] | None:
+        """What it is known by, whatever method asks; None of rows, which are measured as they are mixed."""
+        along = self.along(values)
+        return None if along == "rows" else ("gram", along)
 
-def combined_by_gram(along: Along, facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> Measuring:
+    def held(self, facts: Facts, values: Values) -> int:
+        """Bytes of the products of columns; those of a tensor are a few numbers."""
+        if self.along(values) != "columns" or len(facts.shape) < 2:
+            return 0
+        return 8 * len(pairs(facts.models)) * (facts.count // facts.shape[0])
+
+
+def combined_by_gram(
+    matrix: GramMatrix, values: Values, facts: Facts, coefficients: Callable[[Gram], Coefficients], known: Known
+) -> Measuring:
     """The coefficients of the one vector that a tensor is, or the mix where it is many."""
-    if along == "rows":
+    along, key = matrix.along(values), matrix.key(values)
+    if key is None:
         return _mix_of_rows(facts, coefficients)
-    if along == "columns" and len(facts.shape) > 1:
-        return (yield from _mix_of_columns(facts, coefficients))
+    of_columns = along == "columns" and len(facts.shape) > 1
+    products = known.get(key)
+    if products is None:
+        products = yield from (_products_of_columns(facts) if of_columns else _products(facts))
+        known.keep(key, products, matrix.held(facts, values))
+    if of_columns:
+        return _mix_of_columns(facts, products, coefficients)
+    real: Any = np.float64 if facts.wide else np.float32  # rounded: the last digits of a sine are each machine's own
+    return tuple(float(real(each)) for each in _defined(coefficients, products, facts.models))
+
+
+def _products(facts: Facts) -> Measuring:
+    """The inner product of each pair of vectors."""
     products = [0.0] * len(pairs(facts.models))
 
     def fold(tile: Tile) -> None:
@@ -50,8 +75,24 @@ def combined_by_gram(along: Along, facts: Facts, coefficients: Callable[[Gram], 
             products[number] += dot(vectors[i], vectors[j])
 
     yield fold
-    real: Any = np.float64 if facts.wide else np.float32  # rounded: the last digits of a sine are each machine's own
-    return tuple(float(real(each)) for each in _defined(coefficients, products, facts.models))
+    return products
+
+
+def _products_of_columns(facts: Facts) -> Measuring:
+    """The inner products of each pair of models, a column each."""
+    columns = facts.count // facts.shape[0]
+    products = [np.zeros(columns) for _ in pairs(facts.models)]
+
+    def fold(tile: Tile) -> None:
+        vectors = _vectors(tile)
+        for first, end, column in column_runs(tile.start, tile.stop, columns):
+            width = min(columns, end - first)
+            for number, (i, j) in enumerate(pairs(facts.models)):
+                lines = np.multiply(vectors[i][first:end], vectors[j][first:end]).reshape(-1, width)
+                products[number][column : column + width] += halved(lines.T)
+
+    yield fold
+    return products
 
 
 def _mix_of_rows(facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> Mix:
@@ -68,19 +109,8 @@ def _mix_of_rows(facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> 
     return mix
 
 
-def _mix_of_columns(facts: Facts, coefficients: Callable[[Gram], Coefficients]) -> Measuring:
+def _mix_of_columns(facts: Facts, products: Sequence[Doubles], coefficients: Callable[[Gram], Coefficients]) -> Mix:
     columns = facts.count // facts.shape[0]
-    products = [np.zeros(columns) for _ in pairs(facts.models)]
-
-    def fold(tile: Tile) -> None:
-        vectors = _vectors(tile)
-        for first, end, column in column_runs(tile.start, tile.stop, columns):
-            width = min(columns, end - first)
-            for number, (i, j) in enumerate(pairs(facts.models)):
-                lines = np.multiply(vectors[i][first:end], vectors[j][first:end]).reshape(-1, width)
-                products[number][column : column + width] += halved(lines.T)
-
-    yield fold
     real: Any = np.float64 if facts.wide else np.float32
     factors = [column.astype(real) for column in _factors(products, facts.models, coefficients)]
 

@@ -14,9 +14,9 @@ out, and returns its result:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lamina.kernels.tiles import Fold
 
@@ -47,11 +47,40 @@ Measuring = Generator[Fold, None, Any]
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measured argument of a method comes about. `state` is the most bytes that it holds."""
+    """How a measured argument of a method comes about. `state` is the most bytes that it holds.
+
+    `bound` names the arguments that it depends on, parameters and measures before it; `run` is then given these alone.
+    Merges that differ elsewhere share its result, which nobody may change, and which holds `held` bytes in arrays.
+    Without `bound` it may depend on all of them, and nothing is shared.
+    """
 
     run: Callable[[Facts, Values], Measuring]
     state: Callable[[Facts, Values], int] = lambda _facts, _values: 0
     draws: bool = False  # its result depends on the draw keys
+    bound: tuple[str, ...] | None = None
+    held: Callable[[Facts, Values], int] = lambda _facts, _values: 0
+
+
+class Known(Protocol):
+    """What was measured of the same tensors before, by what it depends on."""
+
+    def get(self, key: Hashable, /) -> Any:
+        """What was found; None where that is not known."""
+        ...
+
+    def keep(self, key: Hashable, found: object, nbytes: int, /) -> None:
+        """Keep what was found, if it is of use; its arrays hold `nbytes`."""
+        ...
+
+
+class Nothing:
+    """Knows of no measure."""
+
+    def get(self, _key: Hashable, /) -> None:
+        return None
+
+    def keep(self, _key: Hashable, _found: object, _nbytes: int, /) -> None:
+        """Nothing is kept."""
 
 
 def draw_keys() -> Measure:
@@ -61,4 +90,4 @@ def draw_keys() -> Measure:
         yield from ()
         return facts.draw_keys
 
-    return Measure(run, draws=True)
+    return Measure(run, draws=True, bound=())

@@ -24,7 +24,7 @@ import xxhash
 from lamina.errors import LaminaError, OwnMethodFailed
 from lamina.kernels.tiles import Block, Fold, Mix, Tile
 from lamina.merge_methods.gram import GramMatrix
-from lamina.merge_methods.measures import Facts
+from lamina.merge_methods.measures import Facts, Known
 from lamina.merge_methods.parameters import Value, recipe_name
 from lamina.merge_methods.registry import Base, Law, MergeMethod, Parameters, UndefinedMerge
 from lamina.merge_methods.whole_tensors import Tensors, WrongResult, made_of_whole_tensors
@@ -121,8 +121,10 @@ class OwnMethod(MergeMethod):
             raise error if isinstance(error, UndefinedMerge) else UndefinedMerge(self._letter(error)) from error
         return found
 
-    def prepared(self, values: Parameters, facts: Facts) -> Generator[Fold, None, tuple[float, ...] | Mix]:
-        passes = super().prepared(values, facts)
+    def prepared(
+        self, values: Parameters, facts: Facts, known: Known | None = None
+    ) -> Generator[Fold, None, tuple[float, ...] | Mix]:
+        passes = super().prepared(values, facts, known)
         while True:
             try:
                 fold = next(passes)

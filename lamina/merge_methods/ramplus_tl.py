@@ -28,7 +28,7 @@ def _overlaps(facts: Facts, values: Values) -> Measuring:
             shared[model] += int(np.count_nonzero(each)) - own
 
     yield fold
-    return [s / max(u, values["epsilon"]) if u else 0.0 for s, u in zip(shared, unique, strict=True)]
+    return tuple(s / max(u, values["epsilon"]) if u else 0.0 for s, u in zip(shared, unique, strict=True))
 
 
 @merge_method(
@@ -45,7 +45,7 @@ def ramplus_tl(
     r: Reward = 0.1,
     alpha: RewardLimit = 0.2,
     epsilon: Active = 1e-5,
-    overlaps: Annotated[Sequence[float], Measure(_overlaps)],
+    overlaps: Annotated[Sequence[float], Measure(_overlaps, bound=("epsilon",))],
 ) -> Block:
     """RAM, with the changes that one model alone made times 1 + r · min(shared / unique, alpha).
 

@@ -10,7 +10,7 @@ are supplied by the engine. Knows no files, tensors' names or recipes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, get_args, get_type_hints
@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from lamina.errors import OwnMethodFailed
 from lamina.kernels.tiles import Fold, Mix, tile_elements
 from lamina.merge_methods.gram import Coefficients, Gram, GramMatrix, combined_by_gram
-from lamina.merge_methods.measures import Facts, Measure
+from lamina.merge_methods.measures import Facts, Known, Measure, Nothing
 from lamina.merge_methods.parameters import Parameter, Value, argument_name, parameters_of
 
 Parameters = Mapping[str, Value | tuple[Value, ...]]
@@ -134,17 +134,49 @@ class MergeMethod:
             raise UndefinedMerge("the weights are too large, or their sum is too small to divide by")
         return tuple(known)
 
-    def prepared(self, values: Parameters, facts: Facts) -> Generator[Fold, None, tuple[float, ...] | Mix]:
-        """Yields a fold for each pass over the tensor; returns the coefficients, or the mix. Raises UndefinedMerge."""
+    def prepared(
+        self, values: Parameters, facts: Facts, known: Known | None = None
+    ) -> Generator[Fold, None, tuple[float, ...] | Mix]:
+        """Yields a fold for each pass over the tensor; returns the coefficients, or the mix. Raises UndefinedMerge.
+
+        What `known` has of this tensor is not measured again.
+        """
+        known = known or Nothing()
         arguments = _arguments(values)
+        keys = {name: key for name, (key, _) in self.kept(values, facts).items()}
         for name, measure in self.measures.items():
             if isinstance(measure, GramMatrix):
                 combined: tuple[float, ...] | Mix = yield from combined_by_gram(
-                    measure.along(arguments), facts, partial(self._of_gram, arguments, name)
+                    measure, arguments, facts, partial(self._of_gram, arguments, name), known
                 )
                 return combined
-            arguments[name] = yield from measure.run(facts, arguments)
+            found = known.get(keys[name]) if name in keys else None
+            if found is None:
+                given = arguments
+                if measure.bound is not None:
+                    given = {each: arguments[each] for each in measure.bound if each in arguments}
+                found = yield from measure.run(facts, given)
+                if name in keys:
+                    known.keep(keys[name], found, measure.held(facts, arguments))
+            arguments[name] = found
         return (yield from self.mixing(arguments, facts))
+
+    def kept(self, values: Parameters, facts: Facts) -> dict[str, tuple[Hashable, int]]:
+        """By argument, the measures that merges can share: what tells them apart, and the bytes of their arrays."""
+        arguments = _arguments(values)
+        found: dict[str, tuple[Hashable, int]] = {}
+        for name, measure in self.measures.items():
+            if isinstance(measure, GramMatrix):
+                if (key := measure.key(arguments)) is not None:
+                    found[name] = key, measure.held(facts, arguments)
+            elif measure.bound is not None and all(each in found for each in measure.bound if each in self.measures):
+                bound = tuple(
+                    (each, found[each][0] if each in found else arguments[each])
+                    for each in measure.bound
+                    if each in found or each in arguments
+                )
+                found[name] = (self.key, name, bound), measure.held(facts, arguments)
+        return found
 
     def mixing(self, arguments: Mapping[str, Any], facts: Facts) -> Generator[Fold, None, Mix]:  # noqa: ARG002
         """The mix, once everything is measured. Yields a fold where that takes another pass."""

@@ -76,7 +76,7 @@ def _weights(facts: Facts, values: Values) -> Measuring:
     yield fold
     means = [square / facts.count for square in squares]
     whole = sum(means)
-    return [mean / whole for mean in means] if whole >= NO_WEIGHT else [1 / facts.models] * facts.models
+    return tuple(mean / whole for mean in means) if whole >= NO_WEIGHT else (1 / facts.models,) * facts.models
 
 
 def _foresee(*, models: int, select_topk: float, **_rest: Any) -> Coefficients | None:
@@ -98,8 +98,8 @@ def sce(
     *,
     select_topk: TopK = 1.0,
     int8_mask: Int8Mask = False,
-    selected: Annotated[Selected, Measure(_select, lambda _facts, _values: search_bytes(1))],
-    shares: Annotated[Sequence[float], Measure(_weights)],
+    selected: Annotated[Selected, Measure(_select, lambda _facts, _values: search_bytes(1), bound=("select_topk",))],
+    shares: Annotated[Sequence[float], Measure(_weights, bound=("selected",))],
 ) -> Block:
     """The base plus the weighted mean of those deltas that agree with the sign of their sum.
 

@@ -29,7 +29,7 @@ def keep_largest() -> Measure:
         keep = [max(1, int(density * facts.count)) if density > 0 else 0 for density in values["density"]]
         return (yield from _between(facts, values["density"], [(facts.count - k, facts.count) for k in keep]))
 
-    return Measure(run, lambda facts, _values: search_bytes(facts.models))
+    return Measure(run, lambda facts, _values: search_bytes(facts.models), bound=("density",))
 
 
 def keep_middle() -> Measure:
@@ -46,7 +46,7 @@ def keep_middle() -> Measure:
             ranges.append((bottom, bottom + keep))
         return (yield from _between(facts, values["density"], ranges))
 
-    return Measure(run, lambda facts, _values: search_bytes(2 * facts.models))
+    return Measure(run, lambda facts, _values: search_bytes(2 * facts.models), bound=("density", "gamma"))
 
 
 def _between(facts: Facts, densities: Sequence[float], ranges: Sequence[tuple[int, int]]) -> Measuring:
@@ -97,7 +97,7 @@ def keep_drawn() -> Measure:
 
         return sparse
 
-    return Measure(run, draws=True)
+    return Measure(run, draws=True, bound=("density",))
 
 
 def keep_ranked() -> Measure:
@@ -129,7 +129,7 @@ def keep_ranked() -> Measure:
 
         return sparse
 
-    return Measure(run, _mask_bytes, draws=True)
+    return Measure(run, _mask_bytes, draws=True, bound=("density", "epsilon", "rescale"), held=_mask_bytes)
 
 
 def _mask_bytes(facts: Facts, values: Values) -> int:

@@ -110,10 +110,10 @@ def boost() -> Measure:
     def run(facts: Facts, values: Values) -> Measuring:
         densities, sparse = values["density"], values["sparse"]
         if values["rescale"] == "inverse" and "epsilon" not in values:
-            return [1 / density if density > 0 else 1.0 for density in densities]
+            return tuple(1 / density if density > 0 else 1.0 for density in densities)
         thinned = [model for model in range(facts.models) if densities[model] < 1]
         if values["rescale"] != "l1" or not thinned:
-            return [1.0] * facts.models
+            return (1.0,) * facts.models
         whole, left = [0.0] * facts.models, [0.0] * facts.models
 
         def fold(tile: Tile) -> None:
@@ -122,9 +122,9 @@ def boost() -> Measure:
                 left[model] += total(np.abs(sparse(tile, model)))
 
         yield fold
-        return [a / b if a >= NO_L1 and b >= NO_L1 else 1.0 for a, b in zip(whole, left, strict=True)]
+        return tuple(a / b if a >= NO_L1 and b >= NO_L1 else 1.0 for a, b in zip(whole, left, strict=True))
 
-    return Measure(run)
+    return Measure(run, bound=("density", "rescale", "epsilon", "sparse"))
 
 
 # Planning

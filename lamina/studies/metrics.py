@@ -1,6 +1,7 @@
-"""What a sweep measures of a merge that lies in memory: right answers of a kind, or the loss on bundled texts.
+"""What a sweep measures of a merge that lies in memory: right answers of a kind, the loss on texts, tasks of a harness.
 
 Every metric has two splits of its items: `dev`, on which a sweep chooses, and `test`, which only the chosen is asked.
+This module has the protocol and the metrics that ask nothing of the evaluation harness; `harness_metric` has its tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import xxhash
@@ -19,14 +20,13 @@ from numpy.typing import NDArray
 from lamina.check.asked import ROW, TOKENS_OF_TEXT
 from lamina.check.running import silent
 from lamina.errors import CheckpointError
+from lamina.evaluate.halves import Split
 from lamina.evaluate.skills import SKILLS, Question, answered, load_questions, read_tokenizer
 from lamina.evaluate.tiny_llama import build_tiny_llama, shape_of
 from lamina.execute.live_model import frameworks, live_model
 from lamina.execute.tensors import Tensors
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
-
-Split = Literal["dev", "test"]
 
 FEWEST_ROWS = 4  # two to choose by and two to report
 QUESTIONS = ("skills", *SKILLS, "max")
@@ -38,19 +38,21 @@ class Metric(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def lower_is_better(self) -> bool: ...
+    def asked(self, items: int) -> str:
+        """What is asked, in words: `2 x 400 questions`. `items` is how many there are of them."""
+        ...
 
-    def asked(self) -> str:
-        """What is asked, in words: `2 x 400 questions`."""
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How it is asked, as JSON has it: what of that decides a score."""
         ...
 
     def digest(self, split: Split) -> str:
         """Of all that decides the scores beside the merge."""
         ...
 
-    def check(self, plan: Plan) -> None:
-        """Raises CheckpointError where this cannot be measured of what a plan makes."""
+    def ready(self, plans: Sequence[Plan]) -> Metric:
+        """The same, settled for what these plans make. Raises CheckpointError where it cannot be measured of one."""
         ...
 
     def scores(self, tensors: Tensors, split: Split) -> tuple[Score, ...]:
@@ -65,11 +67,14 @@ class Skills:
     name: str
     questions: Mapping[str, Mapping[Split, Sequence[Question]]]
     limited: bool
-    lower_is_better: bool = False
 
-    def asked(self) -> str:
-        counts = [len(questions["dev"]) for questions in self.questions.values()]
-        return f"{len(counts)} x {counts[0]} questions" if len(counts) > 1 else f"{counts[0]} questions"
+    def asked(self, items: int) -> str:
+        kinds = len(self.questions)
+        return f"{kinds} x {items // kinds} questions" if kinds > 1 else f"{items} questions"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {}
 
     def digest(self, split: Split) -> str:
         asked = [
@@ -78,35 +83,32 @@ class Skills:
         ]
         return xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
 
-    def check(self, plan: Plan) -> None:
-        _side_file(plan, "tokenizer.json")
-        try:
-            shape_of(json.loads(_side_file(plan, "config.json")))
-        except ValueError as error:
-            raise CheckpointError(f"`--metric {self.name}`: {error}; `--metric loss` takes any model.") from error
+    def ready(self, plans: Sequence[Plan]) -> Skills:
+        for plan in plans:
+            _side_file(plan, "tokenizer.json")
+            try:
+                shape_of(json.loads(_side_file(plan, "config.json")))
+            except ValueError as error:
+                raise CheckpointError(f"`--metric {self.name}`: {error}; `--metric loss` takes any model.") from error
+        return self
 
     def scores(self, tensors: Tensors, split: Split) -> tuple[Score, ...]:
         config = json.loads(_side_file(tensors.plan, "config.json"))
         weights = {name: tensors[name].astype(np.float32, copy=False) for name in tensors}
         model = build_tiny_llama(config, weights)
         tokenizer = read_tokenizer(_side_file(tensors.plan, "tokenizer.json"))
-        right = {kind: answered(model, tokenizer, asked[split]) for kind, asked in self.questions.items()}
-        kinds = [self._score(_named(kind, split), [each.astype(np.float64)], split) for kind, each in right.items()]
+        kinds = [
+            self._score(_named(kind, split), answered(model, tokenizer, asked[split]).astype(np.float64), split)
+            for kind, asked in self.questions.items()
+        ]
         if len(kinds) == 1:
             return tuple(kinds)
-        return (
-            self._score(_named(self.name, split), [each.astype(np.float64) for each in right.values()], split),
-            *kinds,
-        )
+        return (mean_of(_named(self.name, split), kinds, self.digest(split)), *kinds)
 
-    def _score(self, name: str, kinds: Sequence[NDArray[np.float64]], split: Split) -> Score:
-        """The mean over kinds. An item counts by how few its kind has, so that the mean of all is that of the kinds."""
-        total = sum(map(len, kinds))
-        items = np.concatenate([kind * (total / len(kinds) / len(kind)) for kind in kinds])
-        error = math.sqrt(sum(kind.var() / len(kind) for kind in kinds)) / len(kinds)
+    def _score(self, name: str, right: NDArray[np.float64], split: Split) -> Score:
         return Score(
-            name, float(np.mean([kind.mean() for kind in kinds])), error, total, "share", limited=self.limited,
-            items=tuple(items.tolist()), items_digest=self.digest(split),
+            name, float(right.mean()), math.sqrt(right.var() / len(right)), len(right), "share", limited=self.limited,
+            items=tuple(right.tolist()), items_digest=self.digest(split),
         )  # fmt: skip
 
 
@@ -118,18 +120,23 @@ class Loss:
     name: str = "loss"
     limit: int | None = None
     device: str = "cpu"
-    lower_is_better: bool = True
 
-    def asked(self) -> str:
+    def asked(self, items: int) -> str:  # noqa: ARG002 (rows are as long as it likes, and say little)
         return ", ".join(self.texts) + (f", {self.limit} rows each" if self.limit else "")
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"device": self.device, "limit": self.limit}
 
     def digest(self, split: Split) -> str:
         asked = [split, self.limit, ROW, TOKENS_OF_TEXT, list(self.texts.items())]
         return xxhash.xxh3_128_hexdigest(json.dumps(asked).encode())
 
-    def check(self, plan: Plan) -> None:
+    def ready(self, plans: Sequence[Plan]) -> Loss:
         frameworks()
-        _side_file(plan, "tokenizer.json")
+        for plan in plans:
+            _side_file(plan, "tokenizer.json")
+        return self
 
     def scores(self, tensors: Tensors, split: Split) -> tuple[Score, ...]:
         tokenizer = read_tokenizer(_side_file(tensors.plan, "tokenizer.json"))
@@ -167,6 +174,22 @@ def bundled_skills(name: str, folder: Path, limit: int | None = None) -> Skills:
         kind: {split: load_questions(folder / f"{kind}.{split}.jsonl")[:limit] for split in splits} for kind in kinds
     }
     return Skills(name, read, limited=limit is not None)
+
+
+def mean_of(name: str, parts: Sequence[Score], items_digest: str) -> Score:
+    """The mean of several scores in shares, all items of them together.
+
+    An item counts by how few its part has, so that the mean of all items is that of the parts.
+    """
+    total = sum(len(part.items) for part in parts)
+    items = np.concatenate([np.multiply(part.items, total / len(parts) / len(part.items)) for part in parts])
+    errors = [part.stderr for part in parts if part.stderr is not None]
+    return Score(
+        name, float(np.mean([part.value for part in parts])),
+        math.hypot(*errors) / len(parts) if len(errors) == len(parts) else None,
+        total, "share", limited=any(part.limited for part in parts), items=tuple(items.tolist()),
+        items_digest=items_digest,
+    )  # fmt: skip
 
 
 def _named(name: str, split: Split) -> str:

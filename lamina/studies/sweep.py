@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 
 from lamina import api
+from lamina.evaluate.halves import Split
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import parents_of, run_name
@@ -23,7 +24,7 @@ from lamina.ledger.runs import Run, Score, versions
 from lamina.recipe.load import RecipeLike
 from lamina.studies.chance import Interval, among_pairs, simultaneous
 from lamina.studies.grid import Axis, points
-from lamina.studies.metrics import Metric, Split
+from lamina.studies.metrics import Metric
 from lamina.version import VERSION
 
 AS_WRITTEN = ()  # the changes of the point that everything is compared with
@@ -82,21 +83,20 @@ def sweep(
     """
     started = time.monotonic()
     grid = points(axes)
-    study = _Study(metric, notebook or Notebook(wanted=False), measuring)
     with api.variations(recipe, [AS_WRITTEN, *grid], workers=workers, memory=memory, **options) as variations:
-        for each in variations:
-            metric.check(each.tensors.plan)
+        metric = metric.ready([each.tensors.plan for each in variations])
+        study = _Study(metric, notebook or Notebook(wanted=False), measuring)
         on_start(len(grid), variations[0].tensors.plan.title)
         runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
-        found = _compared(variations, runs, metric)
+        found = _compared(variations, runs)
         written, in_grid = found[0], found[1:]
-        best = max(in_grid, key=lambda point: _goodness(point, metric))
+        best = max(in_grid, key=lambda point: _better(point.scores[0]))
         test, over = None, None
         if best.plan != written.plan:
             chosen = found.index(best)
             ours = study.measured(chosen, variations[chosen], "test").scores[0]
             theirs = study.measured(0, variations[0], "test").scores[0]
-            test, over = (ours, theirs), simultaneous([_gain(ours, theirs, metric)])[0]
+            test, over = (ours, theirs), simultaneous([_gain(ours, theirs)])[0]
     took = time.monotonic() - started
     return Sweep(tuple(in_grid), written, best, test, over, study.count, took)
 
@@ -139,18 +139,23 @@ class _Study:
             seconds=time.monotonic() - started,
             peak_memory=peak_memory(),
             scores=scores,
-            details={"metric": self._metric.name, "split": split, "point": list(variation.set_values)},
+            details={
+                "metric": self._metric.name,
+                "split": split,
+                "point": list(variation.set_values),
+                "settings": dict(self._metric.settings),
+            },
             key=key,
         )
         return replace(run, number=self._notebook.note(run))
 
 
-def _compared(variations: Sequence[api.Variation], runs: Sequence[Run], metric: Metric) -> list[Point]:
+def _compared(variations: Sequence[api.Variation], runs: Sequence[Run]) -> list[Point]:
     """The points with their differences from the first, and whether they are told from the best."""
     firsts = [run.scores[0] for run in runs]
-    over = simultaneous([_gain(score, firsts[0], metric) for score in firsts])
-    best = max(firsts[1:], key=lambda score: _better(score, metric))
-    behind = among_pairs([_gain(best, score, metric) for score in firsts], len(firsts))
+    over = simultaneous([_gain(score, firsts[0]) for score in firsts])
+    best = max(firsts[1:], key=_better)
+    behind = among_pairs([_gain(best, score) for score in firsts], len(firsts))
     return [
         Point(
             variation.set_values,
@@ -164,19 +169,15 @@ def _compared(variations: Sequence[api.Variation], runs: Sequence[Run], metric: 
     ]
 
 
-def _gain(score: Score, other: Score, metric: Metric) -> list[float]:
+def _gain(score: Score, other: Score) -> list[float]:
     """By how much each item is better, so that more is always better."""
-    sign = -1.0 if metric.lower_is_better else 1.0
+    sign = -1.0 if score.lower_is_better else 1.0
     differences: list[float] = (sign * np.subtract(score.items, other.items, dtype=np.float64)).tolist()
     return differences
 
 
-def _goodness(point: Point, metric: Metric) -> float:
-    return _better(point.scores[0], metric)
-
-
-def _better(score: Score, metric: Metric) -> float:
+def _better(score: Score) -> float:
     """A figure that is larger for a better score; a merge that gives no number is the worst."""
     if np.isnan(score.value):
         return -np.inf
-    return -score.value if metric.lower_is_better else score.value
+    return -score.value if score.lower_is_better else score.value

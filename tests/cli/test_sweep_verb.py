@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lamina.cli.sweep import SWEEP_FIELDS
+from lamina.evaluate import harness
 from lamina.studies import metrics
 
-from .conftest import Lamina
+from .conftest import EXAMPLES, Lamina
 
 SLERP = """\
 merge_method: slerp
@@ -139,3 +142,60 @@ def test_the_loss_is_taken_on_texts_of_ones_own(lamina: Lamina, recipe: str, fol
     run = lamina(*asked, "--metric", "loss")
     assert run.code == 2
     assert "a sweep takes texts of 1024 or more" in run.err
+
+
+def test_a_task_of_ones_own_is_a_metric_by_its_file(lamina: Lamina, recipe: str, folder: Path) -> None:
+    pytest.importorskip("lm_eval")
+    questions = (EXAMPLES / "questions" / "rev.test.jsonl").read_text().splitlines(keepends=True)
+    (folder / "mine.jsonl").write_text("".join(questions[:60]))
+    asked = ("sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--vary", "dtype=float32,bfloat16")
+    run = lamina(*asked, "--metric", "mine.jsonl", "--dtype", "float32")
+    assert run.code == 0
+    assert run.err == ""
+    lines = run.out.splitlines()
+    assert re.match(r"mine on \d\d items by lm-eval [\d.]+ \(dev\) · 4 points · 7 measurements in ", lines[0])
+    assert lines[6] == "  mine-dev; * the best, ~ within chance of it"
+    data = lamina(*asked, "--metric", "mine.jsonl", "--dtype", "float32", "--json").data
+    assert data["measured"] == 0
+    assert data["metric"] == "mine"
+    assert data["best"]["scores"][0]["n"] + data["test"]["best"]["n"] == 60
+    [row] = lamina("runs", "--sort", "mine-test", "--json").data[:1]
+    assert row["details"]["settings"]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--metric", "rev", "--few-shot", "2"], "--few-shot is how tasks of lm-evaluation-harness are asked, and"),
+        (["--dtype", "float32"], "--dtype is how tasks of lm-evaluation-harness are asked, and --metric is skills"),
+        (["--metric", "mine.jsonl"], "mine.jsonl: no such file or directory"),
+        (["--metric", "own.py:asks"], "give `--allow-own-code`"),
+        (["--metric", "no such"], "`no such` is neither a task's name nor a file"),
+        (["--metric", "rev.jsonl", "--text", "examples/corpus"], "--text"),
+    ],
+)
+def test_a_metric_that_cannot_be_asked_is_a_letter(lamina: Lamina, recipe: str, flags: list[str], told: str) -> None:
+    pytest.importorskip("lm_eval")
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1", *flags)
+    assert run.code == 2
+    assert told in run.err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("skils", "there is no metric `skils`. Did you mean `skills`?"),
+        ("arc_easy", "this needs the package `lm_eval`: pip install 'lamina[eval]'"),
+    ],
+)
+def test_without_the_extra_a_task_is_a_letter_that_names_it(
+    lamina: Lamina, recipe: str, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    def absent(_name: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(harness, "version", absent)
+    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1", "--metric", name)
+    assert run.code == 2
+    assert told in run.err
+    assert "pip install 'lamina[eval]'" in run.err

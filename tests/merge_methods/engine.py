@@ -11,6 +11,7 @@ import numpy as np
 from lamina.expressions.compute import Worker, Workspace, compute, measure
 from lamina.expressions.inspect import block_bytes, blocks
 from lamina.expressions.nodes import Expr, Read, merge
+from lamina.expressions.shared import Shared
 from lamina.kernels.interface import STORAGE
 from lamina.kernels.numpy_kernels import NumpyKernels
 from lamina.merge_methods import method_called
@@ -37,12 +38,12 @@ class Arrays:
         raw = self.stored[tensor.name].reshape(-1).view(np.uint8)
         buffer[:] = raw[first_byte : first_byte + len(buffer)].data
 
-    def worker(self, expr: Expr) -> Worker:
-        return Worker(self.read, NumpyKernels(), Workspace(block_bytes(expr)))
+    def worker(self, expr: Expr, shared: Shared | None = None) -> Worker:
+        return Worker(self.read, NumpyKernels(), Workspace(block_bytes(expr)), shared)
 
-    def bits(self, expr: Expr) -> Array:
+    def bits(self, expr: Expr, shared: Shared | None = None) -> Array:
         """The result as it would lie in a file."""
-        worker = self.worker(expr)
+        worker = self.worker(expr, shared)
         measured = measure(expr, worker)
         out = []
         for start, stop in blocks(expr):

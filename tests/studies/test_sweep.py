@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 
 import lamina
 from lamina.errors import CheckpointError, RecipeError
+from lamina.evaluate.halves import Split
 from lamina.evaluate.skills import accuracy, load_questions, load_tokenizer
 from lamina.evaluate.tiny_llama import load_tiny_llama
 from lamina.execute.tensors import Tensors
@@ -22,7 +23,7 @@ from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
 from lamina.studies.grid import parse_axes
-from lamina.studies.metrics import Split, bundled_skills
+from lamina.studies.metrics import bundled_skills
 from lamina.studies.sweep import sweep
 
 ROOT = Path(__file__).parents[2]
@@ -46,20 +47,27 @@ class First:
     def __post_init__(self) -> None:
         self.measured: list[tuple[str, Split]] = []
 
-    def asked(self) -> str:
-        return "nothing"
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def asked(self, items: int) -> str:
+        return f"{items} times nothing"
 
     def digest(self, split: Split) -> str:
         return split
 
-    def check(self, plan: Plan) -> None:
-        """Everything can be measured."""
+    def ready(self, _plans: Sequence[Plan]) -> First:
+        return self
 
     def scores(self, tensors: Tensors, split: Split) -> tuple[Score, ...]:
         t = point_of(tensors)
         self.measured.append((t, split))
         items = self.values[t]
-        return (Score("first", float(np.mean(items)), None, len(items), items=tuple(items), items_digest=split),)
+        return (
+            Score(
+                "first", float(np.mean(items)), None, len(items), lower_is_better=self.lower_is_better,
+                items=tuple(items), items_digest=split,
+            ),
+        )  # fmt: skip
 
 
 def point_of(tensors: Tensors) -> str:
