@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,13 @@ from lamina.errors import CheckpointError
 TRIED_TOKENS = 16
 SAME = 1e-3  # nats a token: on a device whose sums have no fixed order the same layers do not give the same bits
 
+_PLAIN = (tuple, list)  # a layer gives a tensor, or such of it and of what is no hidden state
+
 Forward = Callable[..., Any]
+Asked = tuple[tuple[Any, ...], dict[str, Any]]  # what a layer is called with
+
+_MORE = "its layers take from one another more than the hidden state"
+_CACHE_PLACES = ("layer_idx", "layer_id", "layer_number")  # what layers call their place in a cache
 
 
 class LayerOrder:
@@ -32,11 +39,15 @@ class LayerOrder:
         """Raises CheckpointError where the layers are not found, or hand on more than a hidden state."""
         if not running.layers:
             raise _refused(running, "its layers are in no one list")
+        if key := _numbered(running.layers):
+            raise _refused(running, f"its layers know their place, as `{key}`, and are other functions elsewhere")
         self._running = running
         self._forwards: list[Forward] = [layer.forward for layer in running.layers]
         trial = next(self.read(np.arange(TRIED_TOKENS, dtype=np.int64)[None]))
+        if any(_takes_more(trial.calls[: place + 1], *trial.asked[place + 1]) for place in range(len(trial.calls) - 1)):
+            raise _refused(running, _MORE)
         if not np.allclose(trial.losses, trial.losses_of(range(len(self._forwards)), shared=0), rtol=0, atol=SAME):
-            raise _refused(running, "its layers take from one another more than the hidden state")
+            raise _refused(running, _MORE)
 
     def read(self, rows: Tokens) -> Iterator[Passed]:
         """Rows as the model is asked them, as many at once as there is memory for."""
@@ -45,10 +56,12 @@ class LayerOrder:
 
     def _passed(self, part: Any) -> Passed:
         calls: list[tuple[Any, Any]] = []
+        asked: list[Asked] = []
 
         def noting(index: int) -> Forward:
             def forward(*arguments: Any, **named: Any) -> Any:
                 given = _hidden(arguments, named)
+                asked.append((arguments, named))
                 calls.append((given, self._forwards[index](*arguments, **named)))
                 return calls[-1][1]
 
@@ -58,11 +71,11 @@ class LayerOrder:
             losses = self._running.losses(part)
         if len(calls) != len(self._forwards):
             raise _refused(self._running, "it does not run each of its layers once")
-        return Passed(losses, part, tuple(calls), self)
+        return Passed(losses, part, tuple(calls), tuple(asked), self)
 
     def rearranged(self, passed: Passed, state: Any, order: Sequence[int]) -> Floats:
         """The losses of rows when a state goes through these layers, and then through the last norm and the head."""
-        asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        asked: list[Asked] = []
 
         def handing_on(index: int) -> Forward:
             def forward(*arguments: Any, **named: Any) -> Any:
@@ -70,7 +83,7 @@ class LayerOrder:
                 if index < len(self._forwards) - 1:
                     answer = passed.calls[index][1]
                     hidden = _hidden(arguments, named)
-                    return (hidden, *answer[1:]) if isinstance(answer, tuple) else hidden
+                    return type(answer)([hidden, *answer[1:]]) if type(answer) in _PLAIN else hidden
                 hidden, answer = state, None
                 for layer in order:
                     answer = _answered(self._forwards[layer], *asked[layer], hidden)
@@ -103,12 +116,14 @@ class LayerOrder:
 class Passed:
     """Rows that went through a model as it is: its losses, as `RunningModel.losses` has them, and its layers' states.
 
-    `calls[i]` is the hidden state that layer i received, and all that it gave back.
+    `calls[i]` is the hidden state that layer i received, and all that it gave back; `asked[i]` all that it was called
+    with.
     """
 
     losses: Floats
     part: Any
     calls: tuple[tuple[Any, Any], ...]
+    asked: tuple[Asked, ...]
     layers: LayerOrder
 
     def state(self, index: int) -> Any:
@@ -137,7 +152,30 @@ def _answered(forward: Forward, arguments: tuple[Any, ...], named: dict[str, Any
 
 def _state(answer: Any) -> Any:
     """The hidden state of what a layer gives."""
-    return answer[0] if isinstance(answer, tuple) else answer
+    return answer[0] if type(answer) in _PLAIN else answer
+
+
+def _takes_more(before: Sequence[tuple[Any, Any]], arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """True where a layer's hidden state is not what the layer before gave, or it is given something else of those."""
+    last = before[-1][1]
+    if type(last) not in _PLAIN and isinstance(last, _PLAIN):
+        return True  # a result of its own kind, with parts that have a meaning
+    hidden = _hidden(arguments, named)
+    if hidden is not _state(last) and not bool((hidden == _state(last)).all()):
+        return True
+    others = {id(each) for _, answer in before if type(answer) in _PLAIN for each in answer[1:] if each is not None}
+    given = [*arguments[1:], *(value for key, value in named.items() if key != "hidden_states")]
+    return any(id(each) in others for each in given)
+
+
+def _numbered(layers: Sequence[Any]) -> str:
+    """A whole number that every layer has, one larger in each than in the one before by the same step."""
+    for key in map(str, vars(layers[0])):
+        values = [value for layer in layers if type(value := vars(layer).get(key)) is int]
+        steps = {after - before for before, after in pairwise(values)}
+        if len(values) == len(layers) > 2 and len(steps) == 1 and 0 not in steps and key not in _CACHE_PLACES:
+            return key
+    return ""
 
 
 def _refused(running: RunningModel, why: str) -> CheckpointError:
