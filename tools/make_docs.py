@@ -32,6 +32,7 @@ from lamina.cli.plan import FORECAST_FIELDS
 from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.scan import SCAN_FIELDS
 from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
@@ -186,6 +187,7 @@ JSON_FIELDS = {
     "lamina plan --json": FORECAST_FIELDS,
     "lamina merge --json": RESULT_FIELDS,
     "lamina upscale --json": UPSCALE_FIELDS,
+    "lamina upscale --scan --json": SCAN_FIELDS,
     "training.json": TRAINING_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
     "lamina reproduce --json": REPRODUCTION_FIELDS,

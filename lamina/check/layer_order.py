@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,47 @@ from lamina.errors import CheckpointError
 TRIED_TOKENS = 16
 SAME = 1e-3  # nats a token: on a device whose sums have no fixed order the same layers do not give the same bits
 
+_PLAIN = (tuple, list)  # a layer gives a tensor, or such of it and of what is no hidden state
+
 Forward = Callable[..., Any]
+
+_MORE = "its layers take from one another more than the hidden state"
+_CACHE_PLACES = ("layer_idx", "layer_id", "layer_number")  # what layers call their place in a cache
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a layer is called with, and what it gives: a hidden state, [rows, length, hidden], or that and more."""
+
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    answer: Any = None
+
+    @property
+    def given(self) -> Any:
+        """The hidden state."""
+        return self.arguments[0] if self.arguments else self.named["hidden_states"]
+
+    @property
+    def others(self) -> list[Any]:
+        """All that is given beside it."""
+        return [*self.arguments[1:], *(value for name, value in self.named.items() if name != "hidden_states")]
+
+    @property
+    def gives(self) -> Any:
+        """The hidden state that comes out."""
+        return self.answer[0] if type(self.answer) in _PLAIN else self.answer
+
+    @property
+    def gives_more(self) -> list[Any]:
+        return [each for each in self.answer[1:] if each is not None] if type(self.answer) in _PLAIN else []
+
+    def again(self, forward: Forward, hidden: Any) -> _Call:
+        """The same call, with another hidden state."""
+        if self.arguments:
+            return _Call((hidden, *self.arguments[1:]), self.named, forward(hidden, *self.arguments[1:], **self.named))
+        named = {**self.named, "hidden_states": hidden}
+        return _Call((), named, forward(**named))
 
 
 class LayerOrder:
@@ -32,11 +73,15 @@ class LayerOrder:
         """Raises CheckpointError where the layers are not found, or hand on more than a hidden state."""
         if not running.layers:
             raise _refused(running, "its layers are in no one list")
+        if key := _numbered(running.layers):
+            raise _refused(running, f"its layers know their place, as `{key}`, and are other functions elsewhere")
         self._running = running
         self._forwards: list[Forward] = [layer.forward for layer in running.layers]
         trial = next(self.read(np.arange(TRIED_TOKENS, dtype=np.int64)[None]))
+        if any(_takes_more(call, trial.calls[:place]) for place, call in enumerate(trial.calls) if place):
+            raise _refused(running, _MORE)
         if not np.allclose(trial.losses, trial.losses_of(range(len(self._forwards)), shared=0), rtol=0, atol=SAME):
-            raise _refused(running, "its layers take from one another more than the hidden state")
+            raise _refused(running, _MORE)
 
     def read(self, rows: Tokens) -> Iterator[Passed]:
         """Rows as the model is asked them, as many at once as there is memory for."""
@@ -44,13 +89,12 @@ class LayerOrder:
             yield self._passed(part)
 
     def _passed(self, part: Any) -> Passed:
-        calls: list[tuple[Any, Any]] = []
+        calls: list[_Call] = []
 
         def noting(index: int) -> Forward:
             def forward(*arguments: Any, **named: Any) -> Any:
-                given = _hidden(arguments, named)
-                calls.append((given, self._forwards[index](*arguments, **named)))
-                return calls[-1][1]
+                calls.append(_Call(arguments, named, self._forwards[index](*arguments, **named)))
+                return calls[-1].answer
 
             return forward
 
@@ -62,20 +106,18 @@ class LayerOrder:
 
     def rearranged(self, passed: Passed, state: Any, order: Sequence[int]) -> Floats:
         """The losses of rows when a state goes through these layers, and then through the last norm and the head."""
-        asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        asked: list[_Call] = []
 
         def handing_on(index: int) -> Forward:
             def forward(*arguments: Any, **named: Any) -> Any:
-                asked.append((arguments, named))
+                asked.append(_Call(arguments, named))
                 if index < len(self._forwards) - 1:
-                    answer = passed.calls[index][1]
-                    hidden = _hidden(arguments, named)
-                    return (hidden, *answer[1:]) if isinstance(answer, tuple) else hidden
-                hidden, answer = state, None
+                    answer, hidden = passed.calls[index].answer, asked[-1].given
+                    return type(answer)([hidden, *answer[1:]]) if type(answer) in _PLAIN else hidden
+                done = _Call((state,), {}, state)
                 for layer in order:
-                    answer = _answered(self._forwards[layer], *asked[layer], hidden)
-                    hidden = _state(answer)
-                return answer
+                    done = asked[layer].again(self._forwards[layer], done.gives)
+                return done.answer
 
             return forward
 
@@ -103,17 +145,17 @@ class LayerOrder:
 class Passed:
     """Rows that went through a model as it is: its losses, as `RunningModel.losses` has them, and its layers' states.
 
-    `calls[i]` is the hidden state that layer i received, and all that it gave back.
+    `calls` has a call for each layer.
     """
 
     losses: Floats
     part: Any
-    calls: tuple[tuple[Any, Any], ...]
+    calls: tuple[_Call, ...]
     layers: LayerOrder
 
     def state(self, index: int) -> Any:
         """What layer `index` receives; for the number of layers, what the last one gives: [rows, length, hidden]."""
-        return self.calls[index][0] if index < len(self.calls) else _state(self.calls[-1][1])
+        return self.calls[index].given if index < len(self.calls) else self.calls[-1].gives
 
     def losses_of(self, order: Sequence[int], shared: int | None = None) -> Floats:
         """The losses with the layers in another order. What it begins with of the model's own is not run again.
@@ -126,18 +168,25 @@ class Passed:
         return self.layers.rearranged(self, self.state(shared), order[shared:])
 
 
-def _hidden(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    return arguments[0] if arguments else named["hidden_states"]
+def _takes_more(call: _Call, before: Sequence[_Call]) -> bool:
+    """True where a layer's hidden state is not what the layer before gave, or it is given something else of those."""
+    last = before[-1]
+    if type(last.answer) not in _PLAIN and isinstance(last.answer, _PLAIN):
+        return True  # a result of its own kind, whose parts have a meaning
+    if call.given is not last.gives and not bool((call.given == last.gives).all()):
+        return True
+    more = {id(each) for earlier in before for each in earlier.gives_more}
+    return any(id(each) in more for each in call.others)
 
 
-def _answered(forward: Forward, arguments: tuple[Any, ...], named: dict[str, Any], hidden: Any) -> Any:
-    """What a layer gives for another hidden state."""
-    return forward(hidden, *arguments[1:], **named) if arguments else forward(**{**named, "hidden_states": hidden})
-
-
-def _state(answer: Any) -> Any:
-    """The hidden state of what a layer gives."""
-    return answer[0] if isinstance(answer, tuple) else answer
+def _numbered(layers: Sequence[Any]) -> str:
+    """A whole number that every layer has, one larger in each than in the one before by the same step."""
+    for key in map(str, vars(layers[0])):
+        values = [value for layer in layers if type(value := vars(layer).get(key)) is int]
+        steps = {after - before for before, after in pairwise(values)}
+        if len(values) == len(layers) > 2 and len(steps) == 1 and 0 not in steps and key not in _CACHE_PLACES:
+            return key
+    return ""
 
 
 def _refused(running: RunningModel, why: str) -> CheckpointError:

@@ -17,7 +17,8 @@ BAR = 24
 # What `lamina upscale --scan --json` prints, by key.
 SCAN_FIELDS: Mapping[str, str] = {
     "model": "as it was named",
-    "rows": "rows of each text that the cuts were chosen on, of `row_tokens` tokens each",
+    "rows": "of each text, those that the cuts were chosen on",
+    "row_tokens": "tokens of a row",
     "layers": "each: `cosine` of what it is given and what it gives, `added` (the length of what it adds, of what it "
     "gives); means over tokens",
     "loss": "of the model as it is, on those rows, in nats a token",
