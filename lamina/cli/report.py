@@ -1,4 +1,4 @@
-"""`lamina report`: a page about a merge."""
+"""`lamina report`: a page about a merge, or about several."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.errors import LaminaError, OutputError
 from lamina.ledger.ledger import Ledger, ledger_file
+from lamina.report.comparison import Comparison, comparison_data, comparison_of
+from lamina.report.comparison_page import comparison_page
 from lamina.report.html import MARK
 from lamina.report.page import PARTS, page
 from lamina.report.sheet import Sheet, as_data, sheet_of
 from lamina.report.subjects import RUN, Subject, subject_of
-from lamina.wording import in_bytes, listed
+from lamina.wording import counted, in_bytes, listed
 
 LOOKED_AT = 4096  # bytes of a file, to know a page of ours
 
 
 @click.command()
-@click.argument("source")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="The page.  [default: NAME-report.html]")  # fmt: skip
+@click.option(
+    "--by", metavar="SCORE", help="Rank several by this score; A,B by a mean.  [default: skills, or what most have]"
+)
 @click.option("--quick", is_flag=True, help="Read no weights: leaves out the distances from the parent.")
 @click.option("--force", is_flag=True, help="Replace a file that is no report.")
 @click.option("--open", "show", is_flag=True, help="Show it in the browser.")
@@ -40,7 +45,8 @@ LOOKED_AT = 4096  # bytes of a file, to know a page of ours
 @ledger_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def report(
-    source: str,
+    sources: tuple[str, ...],
+    by: str | None,
     out: Path | None,
     quick: bool,
     force: bool,
@@ -51,31 +57,35 @@ def report(
     ledger: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Write one page about SOURCE: a merged folder, a run of the ledger (r12), or a recipe.
+    """Write one page about SOURCE: a merged folder, a run of the ledger (r12), or a recipe; several are ranked.
 
     The page needs nothing beside it, and no network: scores with intervals, sweeps, the layers and their weights, how
     far they are from the parent, the check, the recipe, where all of it comes from. Scores and checks are those that
-    the ledger has of the same merge. With --json the same as data, and no page is written.
+    the ledger has of the same merge. Of several, or of all runs where none is named, the page tells which is best and
+    which cannot be told from it. With --json the same as data, and no page is written.
 
     Example: lamina report out
     """
     file = ledger_file(ledger)
     opened = Ledger(file) if file.exists() else None
     try:
-        subject = subject_of(source, opened, hub)
-        measure = _Measure(quick, workers, hub, shown=not quiet and not as_json and sys.stderr.isatty())
-        sheet = sheet_of(subject, opened, measure)
+        subjects = [subject_of(source, opened, hub) for source in sources]
+        if len(subjects) == 1 and by is None:
+            measure = _Measure(quick, workers, hub, shown=not quiet and not as_json and sys.stderr.isatty())
+            found: Sheet | Comparison = sheet_of(subjects[0], opened, measure)
+        else:
+            found = comparison_of(subjects, opened, by)
     finally:
         if opened is not None:
             opened.close()
     if as_json:
-        print_json(as_data(sheet))
+        print_json(as_data(found) if isinstance(found, Sheet) else comparison_data(found))
         return
-    target = out or _target(subject)
+    target = out or _target(found)
     refuse_what_is_not_ours(target, force)
-    content = page(sheet).encode(errors="replace")
+    content = (page(found) if isinstance(found, Sheet) else comparison_page(found)).encode(errors="replace")
     replace_file(target, content)
-    click.echo(f"{target} · {in_bytes(len(content))}{_told(sheet)}")
+    click.echo(f"{target} · {in_bytes(len(content))}{_told(found)}")
     if show:
         webbrowser.open(target.resolve().as_uri())
 
@@ -107,7 +117,10 @@ class _Measure:
         return found, ""
 
 
-def _target(subject: Subject) -> Path:
+def _target(found: Sheet | Comparison) -> Path:
+    if not isinstance(found, Sheet):
+        return Path("report.html")
+    subject = found.subject
     name = subject.source if RUN.fullmatch(subject.source) else Path(subject.name).stem
     return Path(f"{name}-report.html")
 
@@ -122,6 +135,8 @@ def refuse_what_is_not_ours(target: Path, force: bool) -> None:
     raise OutputError(f"{target} is there and is no report; name another file, --out FILE, or replace it with --force.")
 
 
-def _told(sheet: Sheet) -> str:
-    """What the page lacks."""
-    return f" · without {listed([PARTS[part] for part in sheet.missing])}: it says why" if sheet.missing else ""
+def _told(found: Sheet | Comparison) -> str:
+    """What the page lacks, or how many it ranks."""
+    if not isinstance(found, Sheet):
+        return f" · {counted(len(found.shown), 'run')} by {found.ranking.name}"
+    return f" · without {listed([PARTS[part] for part in found.missing])}: it says why" if found.missing else ""

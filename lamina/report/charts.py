@@ -18,12 +18,15 @@ from lamina.plans.explain import Track
 from lamina.plans.weights import EffectiveWeights, Factors
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval
 from lamina.report.sheet import DiffMap
+from lamina.studies.ranking import Ranked
+from lamina.wording import listed
 
 ROW = 30  # pixels of a line of a chart
 COLOURS = 8  # that the page's style has for series: $c0 to $c7
 SEQUENTIAL = [[0, "$heat0"], [0.25, "$heat1"], [0.5, "$heat2"], [0.75, "$heat3"], [1, "$heat4"]]
 DIVERGING = [[0, "$cold"], [0.5, "$heat0"], [1, "$heat4"]]
 LEAST_DISTANCE = 1e-4  # what is nearer has the lightest shade
+LONGEST = 34  # characters of a label; the end of a name tells more
 MOST_LABELS = 16  # layers beyond which cells have no numbers in them
 
 
@@ -47,8 +50,7 @@ def shown(text: str) -> str:
 
 def figure(score: Score) -> float | None:
     """A score as it is shown: shares in percent; None for no number."""
-    value = score.value * _factor(score.unit)
-    return value if math.isfinite(value) else None
+    return _finite(score.value * _factor(score.unit))
 
 
 def scale_title(score: Score) -> str:
@@ -154,14 +156,14 @@ def _grid(swept: Swept) -> Chart:
         "customdata": [["" if cell is None else shown(f"{cell.run} · {cell.score}{_mark_in_words(cell)}")
                         for cell in line] for line in cells],
         "hovertemplate": "%{y}, %{x}: %{customdata}<extra></extra>",
-        "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": scale_title(some), "side": "right"}},
+        "colorbar": _bar(scale_title(some)),
     }  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": shown(swept.paths[1])}, "type": "category", "showgrid": False},
         "yaxis": {"title": {"text": shown(swept.paths[0])}, "type": "category", "autorange": "reversed",
                   "showgrid": False},
     }  # fmt: skip
-    told = f"{some.name} for each pair of values; ★ the best, ~ within chance of it."
+    told = f"{some.name} for each pair of values; ★ the best, ~ within chance of it, ◆ this merge."
     return Chart((trace,), layout, 120 + 38 * len(rows), told)
 
 
@@ -191,7 +193,7 @@ def weights_chart(weights: EffectiveWeights) -> Chart:
         trace["texttemplate"] = "%{text}"
     layout = {"xaxis": _layers_axis(weights.depth), "yaxis": {"autorange": "reversed", "showgrid": False}}
     told = "The factor by which each source enters each output layer."
-    return Chart((trace,), layout, 110 + ROW * len(lines), told)
+    return Chart((trace,), layout, 80 + ROW * len(lines), told)
 
 
 def gradient_chart(tracks: Sequence[Track]) -> Chart:
@@ -265,7 +267,45 @@ def diff_chart(diff: DiffMap) -> Chart:
         trace["texttemplate"] = "%{text}"
     layout = {"xaxis": _layers_axis(depth), "yaxis": {"autorange": "reversed", "showgrid": False}}
     told = f"The distance of each class of tensors from {short_name(diff.parent)}, relative to its norm there."
-    return Chart((trace,), layout, 110 + ROW * len(kinds), told)
+    return Chart((trace,), layout, 80 + ROW * len(kinds), told)
+
+
+def ranking_chart(ranked: Sequence[Ranked], labels: Sequence[str]) -> Chart:
+    """A line a run, the best first: its mean, and its distance from the best with the interval of that distance."""
+    some = ranked[0].run.scores[0]
+    looks = {
+        "the best": ("$accent", "star", 15, [at for at, each in enumerate(ranked) if each.mark == "best"]),
+        "within chance of the best": ("$c0", "circle", 10, [
+            at for at, each in enumerate(ranked) if each.mark == "within chance"]),
+        "beyond chance from it": ("$c0", "circle-open", 10, [
+            at for at, each in enumerate(ranked) if each.mark == "beyond chance"]),
+        "not compared": ("$soft", "circle-open", 10, [at for at, each in enumerate(ranked) if not each.mark]),
+    }  # fmt: skip
+    factor = _factor(some.unit)
+    traces = []
+    for name, (colour, symbol, size, places) in looks.items():
+        if not places:
+            continue
+        margins = [None if (margin := ranked[at].margin) is None else _finite(factor * margin) for at in places]
+        traces.append(
+            _points(
+                name, [_finite(factor * ranked[at].mean) for at in places], places, margins, colour=colour,
+                symbol=symbol, size=size, text=[shown(f"{labels[at]}: {ranked[at].run.scores[0]}") for at in places],
+            )
+        )  # fmt: skip
+    best = next((each.mean for each in ranked if each.mark == "best"), None)
+    layout = {
+        "xaxis": {"title": {"text": f"{shown(some.name)}, {scale_title(some)}"}},
+        "yaxis": {
+            "tickvals": list(range(len(ranked))), "ticktext": [shown(_short(label)) for label in labels],
+            "range": [len(ranked) - 0.5, -0.5], "showgrid": False, "zeroline": False,
+        },
+        "shapes": [] if best is None else [_line(x=factor * best, dash="dot", colour="$accent")],
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "showlegend": True,
+    }  # fmt: skip
+    told = "The mean of each run. A bar that crosses the dotted line: it cannot be told from the best."
+    return Chart(tuple(traces), layout, 110 + 26 * len(ranked), told)
 
 
 def scatter_chart(models: Sequence[Scored], marks: Sequence[str], across: str, up: str) -> Chart:
@@ -276,10 +316,15 @@ def scatter_chart(models: Sequence[Scored], marks: Sequence[str], across: str, u
         "other": ("beyond chance worse", "$c0", "circle-open", 10),
         "parent": ("parents", "$soft", "square", 9),
     }
+    placed = [(model, x, y) for model in models if (x := model.score(across)) and (y := model.score(up))]
+    at_once: dict[tuple[float, float], list[str]] = {}  # what each place is called: equal merges share one
+    for model, x, y in placed:
+        at_once.setdefault((x.value, y.value), []).append(_short(model.label))
+    sides = _sides([*at_once])
     traces = []
     for mark, (name, colour, symbol, size) in looks.items():
         of_mark = [model for model, each in zip(models, marks, strict=True) if each == mark]
-        pairs = [(model, x, y) for model in of_mark if (x := model.score(across)) and (y := model.score(up))]
+        pairs = [(model, x, y) for model, x, y in placed if model in of_mark]
         if not pairs:
             continue
         traces.append(
@@ -288,7 +333,8 @@ def scatter_chart(models: Sequence[Scored], marks: Sequence[str], across: str, u
                 "x": [figure(x) for _, x, _ in pairs], "y": [figure(y) for _, _, y in pairs],
                 "error_x": _error([_margin(x) for _, x, _ in pairs]),
                 "error_y": _error([_margin(y) for *_, y in pairs]),
-                "text": [shown(_short(model.label)) for model, *_ in pairs], "textposition": "top center",
+                "text": [shown(listed(at_once.pop((x.value, y.value), []))) for _, x, y in pairs],
+                "textposition": [sides[x.value, y.value] for _, x, y in pairs],
                 "textfont": {"size": 11, "color": "$soft"},
                 "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": colour}},
                 "hovertext": [shown(f"{model.label}: {x}, {y}") for model, x, y in pairs], "hoverinfo": "text",
@@ -302,6 +348,22 @@ def scatter_chart(models: Sequence[Scored], marks: Sequence[str], across: str, u
         "showlegend": True,
     }
     return Chart(tuple(traces), layout, 460, f"{up} against {across}, with 95% intervals; parents are squares.")
+
+
+def _sides(places: Sequence[tuple[float, float]]) -> dict[tuple[float, float], str]:
+    """For each place the side of its label: away from the place that is nearest."""
+    spread = [max(axis) - min(axis) or 1.0 for axis in zip(*places, strict=True)]
+
+    def apart(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+        return (one[0] - other[0]) / spread[0], (one[1] - other[1]) / spread[1]
+
+    found = {}
+    for place in places:
+        others = [apart(place, other) for other in places if other != place]
+        across, up = min(others, key=lambda each: math.hypot(*each), default=(0.0, 1.0))
+        upright = "top center" if up >= 0 else "bottom center"
+        found[place] = upright if abs(up) >= abs(across) / 2 else f"middle {'right' if across > 0 else 'left'}"
+    return found
 
 
 def _points(
@@ -331,7 +393,7 @@ def _layers_axis(depth: int) -> dict[str, Any]:
     step = next((step for step in (1, 2, 4, 8, 16) if depth <= 20 * step), 32)
     return {
         "title": {"text": "output layer"}, "dtick": step, "tick0": 0, "range": [-0.5, depth - 0.5], "showgrid": False,
-        "zeroline": False,
+        "zeroline": False, "tickangle": 0,
     }  # fmt: skip
 
 
@@ -352,12 +414,16 @@ def _factor_text(cell: Factors | None) -> str:
 def _in_cell(point: SweptPoint) -> str:
     value = figure(point.score)
     digits = 1 if point.score.unit == "share" else 3
-    mark = " ★" if point.is_best else " ~" if point.is_near_best else ""
+    mark = (" ★" if point.is_best else " ~" if point.is_near_best else "") + " ◆" * point.is_own
     return "" if value is None else f"{value:.{digits}f}{mark}"
 
 
 def _mark_in_words(point: SweptPoint) -> str:
     return ", the best" if point.is_best else ", within chance of the best" if point.is_near_best else ""
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _number(text: str) -> float | None:
@@ -384,4 +450,4 @@ def _factor(unit: str) -> int:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 22 else f"…{label[-21:]}"
+    return label if len(label) <= LONGEST else f"…{label[1 - LONGEST :]}"

@@ -49,7 +49,8 @@ def table(
     body = [cells("td", row) for row in rows]
     marks = [f' class="{kind}"' if kind else "" for kind in kinds] or [""] * len(body)
     lines = "".join(f"<tr{mark}>{row}</tr>\n" for mark, row in zip(marks, body, strict=True))
-    top = cells("th", [text(word) for word in head])
+    # A path into a recipe may be broken where it has joints, so that a table of narrow figures stays narrow.
+    top = cells("th", [text(word).replace("].", "].<wbr>").replace("parameters.", "parameters.<wbr>") for word in head])
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{lines}</tbody></table></div>\n'
 
 
@@ -59,14 +60,14 @@ def folded(summary: str, inside: str) -> str:
 
 
 def chart(drawn: Chart, key: str, alternative: str) -> str:
-    """A chart with its data, and the same as a table. `key` is the chart's own in the page."""
+    """A chart with its data, and the same as a table, "" where one stands beside it. `key` is its own in the page."""
     data = json.dumps(drawn.as_data(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = "".join(_IN_SCRIPT.get(letter, letter) for letter in data.encode(errors="replace").decode())
     return (
         f'<figure><div class="chart" id="{key}" role="img" aria-label="{text(drawn.told)}" '
         f'style="height:{drawn.height}px"></div>\n'
         f'<script type="application/json" id="{key}-data">{data}</script>\n'
-        f"<figcaption>{text(drawn.told)}</figcaption>{folded('as a table', alternative)}</figure>\n"
+        f"<figcaption>{text(drawn.told)}</figcaption>{alternative and folded('as a table', alternative)}</figure>\n"
     )
 
 

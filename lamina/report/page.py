@@ -12,6 +12,7 @@ from lamina.plans.plan import Plan
 from lamina.plans.seams import seams
 from lamina.plans.weights import EffectiveWeights, Factors, effective_weights
 from lamina.report import charts
+from lamina.report.figures import plain, signed, with_interval
 from lamina.report.html import chart, folded, key_values, paragraph, section, table, text, told, whole_page
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval, is_dev
 from lamina.report.sheet import DiffMap, Sheet
@@ -106,11 +107,12 @@ def _worth(scores: ScoreTable, name: str) -> str:
     if name not in scores.over:
         return "no parent was asked"
     parent, compared = scores.over[name]
+    over = "beside" if compared.first.lower_is_better else "over"
     if compared.margin is None:
-        return f"{_signed(compared.first, compared.difference)} over {parent}"
+        return f"{signed(compared.first, compared.difference)} {over} {parent}"
     worth = "beyond chance" if compared.is_beyond_chance else "within chance"
-    difference = _signed(compared.first, compared.difference)
-    return f"{difference} ± {_plain(compared.first, compared.margin)} over {parent}, {worth}"
+    difference = signed(compared.first, compared.difference)
+    return f"{difference} ± {plain(compared.first, compared.margin)} {over} {parent}, {worth}"
 
 
 def _scores(scores: ScoreTable) -> str:
@@ -146,7 +148,7 @@ def _score_rows(scores: ScoreTable, names: Sequence[str]) -> str:
         [text(f"{model.label} (parent)" if model.is_parent else model.label), *(_cell(model, name) for name in names)]
         for model in scores.models
     ]
-    rows.append(["over the best parent", *(text(_worth(scores, name)) for name in names)])
+    rows.append(["beside the best parent", *(text(_worth(scores, name)) for name in names)])
     kinds = ["parent" if model.is_parent else "own" for model in scores.models]
     return table(head, rows, numbers=range(1, len(head)), kinds=[*kinds, ""])
 
@@ -156,26 +158,10 @@ def _cell(model: Scored, name: str) -> str:
     return "" if score is None else text(with_interval(score))
 
 
-def with_interval(score: Score) -> str:
-    """`91.6 ± 1.9`, half a 95% interval; `*` where it is of a part of the items."""
-    margin = interval(score)
-    return _plain(score, score.value) + ("" if margin is None else f" ± {_plain(score, margin)}") + "*" * score.limited
-
-
 def _big(score: Score) -> str:
     margin = interval(score)
-    spread = "" if margin is None else f" <small>± {_plain(score, margin)}</small>"
-    return f"{_plain(score, score.value)}{'*' * score.limited}{spread}"
-
-
-def _plain(score: Score, value: float) -> str:
-    factor, digits = (100, 1) if score.unit == "share" else (1, 3)
-    return f"{factor * value:.{digits}f}"
-
-
-def _signed(score: Score, value: float) -> str:
-    factor, digits = (100, 1) if score.unit == "share" else (1, 3)
-    return f"{factor * value:+.{digits}f}"
+    spread = "" if margin is None else f" <small>± {plain(score, margin)}</small>"
+    return f"{plain(score, score.value)}{'*' * score.limited}{spread}"
 
 
 def _sweep(swept: Swept, number: int) -> str:
@@ -187,7 +173,7 @@ def _sweep(swept: Swept, number: int) -> str:
         said += "That is the recipe as it is written. "
     elif best.over is not None:
         worth = "beyond chance" if best.over.is_beyond_chance else "within chance"
-        difference = f"{_signed(best.score, best.over.difference)} ± {_plain(best.score, best.over.margin)}"
+        difference = f"{signed(best.score, best.over.difference)} ± {plain(best.score, best.over.margin)}"
         said += f"Over the recipe as it is written {difference}, for all points at once: {worth}. "
     said += f"{counted(near, 'other point')} within chance of the best." if near else "No other is within chance of it."
     drawn = charts.sweep_chart(swept)
@@ -226,7 +212,7 @@ def _marks(point: SweptPoint) -> list[str]:
 def _over_written(point: SweptPoint) -> str:
     if point.over is None or point.is_written:
         return ""
-    return text(f"{_signed(point.score, point.over.difference)} ± {_plain(point.score, point.over.margin)}")
+    return text(f"{signed(point.score, point.over.difference)} ± {plain(point.score, point.over.margin)}")
 
 
 def _layers(plan: Plan) -> str:
@@ -272,7 +258,7 @@ def _shift(shifts: Mapping[int, float], weights: EffectiveWeights | None) -> str
     lowest = min(shifts, key=lambda layer: shifts[layer])
     said = (
         f"Lowest at layer {lowest}: {shifts[lowest]:.2f}. 1 is what the layer was trained on. "
-        f"{counted(len(marks), 'seam')}{', marked.' if marks else '.'}"
+        f"{counted(len(marks), 'seam') + ', marked.' if marks else 'No seam.'}"
     )
     drawn = chart(
         charts.shift_chart(shifts, marks, depth), "input-0", table(["layer", "cosine", ""], rows, numbers=[0, 1])
@@ -285,6 +271,8 @@ def _diff(diff: DiffMap) -> str:
         f"‖b - a‖ / ‖a‖ beside {short_name(diff.parent)}. {diff.identical} of {counted(diff.tensors, 'tensor')} "
         "identical."
     )
+    if diff.identical == diff.tensors:
+        return intro
     ends = ", ".join(f"{kind} {_distance(value)}" for kind, value in diff.outside.items())
     return (
         intro

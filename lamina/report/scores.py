@@ -15,7 +15,7 @@ from lamina.ledger.compare import ABSENT, Compared, compared_scores, recipe_chan
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
-from lamina.report.subjects import Subject, rows_of_model
+from lamina.report.subjects import Subject, rows_of_model, same_recipe
 from lamina.studies.chance import Interval, among_pairs, simultaneous
 
 Z = 1.96  # standard errors to each side of a 95% interval
@@ -158,7 +158,7 @@ def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
     found = []
     for (paths, items, limited), rows in groups.items():
         kept = _same_but_for(subject.recipe, paths, rows)
-        if len({row.plan for row in kept}) < 2:
+        if len(kept) < 2:
             continue
         bases = _same_but_for(subject.recipe, paths, written.get((items, limited), []))
         found.append(_swept(ledger, subject, paths, kept, bases[:1]))
@@ -166,13 +166,13 @@ def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
 
 
 def _same_but_for(recipe: str, paths: Sequence[str], rows: Sequence[Run]) -> list[Run]:
-    """The rows whose recipe differs from this one in nothing but the values at these paths; each plan once."""
+    """The rows whose recipe differs from this one at these paths alone; of each recipe the newest."""
     kept: dict[str, Run] = {}
     for row in rows:
         changes = recipe_changes(recipe, row.recipe)
         if all(any(each.path == path or each.path.startswith((f"{path}.", f"{path}[")) for path in paths)
                for each in changes):  # fmt: skip
-            kept.setdefault(row.plan, row)
+            kept.setdefault(row.recipe, row)
     return list(kept.values())
 
 
@@ -180,8 +180,8 @@ def _swept(
     ledger: Ledger, subject: Subject, paths: tuple[str, ...], rows: Sequence[Run], bases: Sequence[Run]
 ) -> Swept:
     """The points with their differences, as `lamina sweep` has them: for all points at once."""
-    written = {base.plan for base in bases}
-    ordered = sorted((row for row in rows if row.plan not in written), key=lambda row: row.number or 0)
+    written = "".join(base.recipe for base in bases)
+    ordered = sorted((row for row in rows if not same_recipe(row.recipe, written)), key=lambda row: row.number or 0)
     whole = [ledger.run(row.number) for row in (*bases, *ordered) if row.number is not None]
     scores = [row.scores[0] for row in whole]
     best = max(range(len(whole)), key=lambda index: _goodness(scores[index]))
@@ -196,7 +196,7 @@ def _swept(
     points = [
         SweptPoint(
             row.id, _values_at(paths, row), score, over, index == best, is_near and index != best,
-            row.plan == subject.digest, row.plan in written,
+            same_recipe(row.recipe, subject.recipe), row.recipe == written,
         )
         for index, (row, score, over, is_near) in enumerate(zip(whole, scores, overs, near, strict=True))
     ]  # fmt: skip
@@ -207,10 +207,11 @@ def _values_at(paths: Sequence[str], row: Run) -> tuple[str, ...]:
     """What a point's recipe has at the paths: as it was set, or as it stands there; `-` for nothing."""
     point = row.details.get("point") or []
     given = dict(str(change).partition("=")[::2] for change in point)
-    return tuple(given.get(path) or _value_in(yaml.safe_load(row.recipe), parse_way(path)) for path in paths)
+    return tuple(given.get(path) or value_in(yaml.safe_load(row.recipe), parse_way(path)) for path in paths)
 
 
-def _value_in(content: Any, way: Way) -> str:
+def value_in(content: Any, way: Way) -> str:
+    """What stands in a recipe's content at the end of a way, as it would be written; `-` for nothing."""
     for step in way:
         if isinstance(content, list):
             content = content[step] if isinstance(step, int) and step < len(content) else None

@@ -70,7 +70,8 @@ def sheet_of(subject: Subject, ledger: Ledger | None, measure: Callable[[Subject
 def shifts_of(check: Run | None) -> dict[int, float]:
     """What a check has noted of the layers' inputs."""
     noted = check.details.get(INPUT_SHIFT) if check is not None else None
-    return {int(layer): float(share) for layer, share in noted.items()} if isinstance(noted, Mapping) else {}
+    known = noted.items() if isinstance(noted, Mapping) else ()
+    return {int(layer): float(share) for layer, share in known if math.isfinite(share)}
 
 
 def diff_map(found: Diff) -> DiffMap:

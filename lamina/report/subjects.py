@@ -13,6 +13,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError, LaminaError
 from lamina.execute.reproduce import checked_record
+from lamina.ledger.compare import recipe_changes
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Run
@@ -89,7 +90,7 @@ class _Planned:
 def _of_recipe(source: str, recipe: Recipe, ledger: Ledger | None, hub: HubOptions) -> Subject:
     planned = _planned_of(recipe, {}, hub)
     assert planned.plan is not None
-    rows = _rows(ledger, planned.plan.digest, None)
+    rows = _rows(ledger, planned.plan.digest, recipe.text, None)
     return Subject(
         source, planned.plan.title, None, recipe.text, planned.plan, "", planned.plan.digest, planned.parents, {}, rows
     )
@@ -98,9 +99,9 @@ def _of_recipe(source: str, recipe: Recipe, ledger: Ledger | None, hub: HubOptio
 def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions) -> Subject:
     known = made_by(folder)
     digest = str(known.get("plan", ""))
-    rows = _rows(ledger, digest, folder)
     carried = any((folder / name).is_file() for name in CARRIED_RECIPES)
     recipe = load_recipe(folder) if carried else None
+    rows = _rows(ledger, digest, "" if recipe is None else recipe.text, folder)
     planned = _Planned(None, NO_RECIPE, ())
     if recipe is not None:
         planned = _tried(_places(recipe, rows), _options_of(known, folder), hub)
@@ -112,18 +113,19 @@ def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions
 
 
 def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions) -> Subject:
-    rows = _rows(ledger, run.plan, Path(run.output) if run.output else None) or (run,)
+    output = Path(run.output) if run.output else None
+    text = run.recipe or _recipe_at(ledger, run)
+    rows = _rows(ledger, run.plan, text, output) or (run,)
     written = next((each for each in rows if each.output and Path(each.output).is_dir()), None)
     folder = Path(written.output) if written is not None else None
     if folder is not None and run.plan and made_by(folder).get("plan") != run.plan:
         folder = None  # something else lies there by now
     known = {} if folder is None else made_by(folder)
-    text = run.recipe or next((each.recipe for each in rows if each.recipe), "")
     planned = _Planned(None, NO_RECIPE, ())
     if text:
         noted = next((each for each in (run, *rows) if each.seed is not None), run)
         options = {"seed": noted.seed or 0} | (_options_of(known, folder) if folder is not None else {})
-        title = run.name.partition(" ")[0] or "recipe.yml"
+        title = title_of(run) or "recipe.yml"
         recipes = [parse_recipe(text, str(place / Path(title).name)) for place in _folders((run, *rows), ledger)]
         planned = _only_if_same(_tried(recipes, options, hub), run.plan)
     parents = planned.parents or _parents_in((run, *rows))
@@ -196,18 +198,49 @@ def _parents_in(rows: Sequence[Run]) -> tuple[ParentModel, ...]:
 
 def rows_of_model(ledger: Ledger | None, folder: Path) -> tuple[Run, ...]:
     """Rows about the model in a folder, newest first, their scores with items."""
-    return _rows(ledger, str(made_by(folder).get("plan", "")), folder)
+    carried = any((folder / name).is_file() for name in CARRIED_RECIPES)
+    recipe = load_recipe(folder).text if carried else ""
+    return _rows(ledger, str(made_by(folder).get("plan", "")), recipe, folder)
 
 
-def _rows(ledger: Ledger | None, digest: str, output: Path | None) -> tuple[Run, ...]:
-    """All rows of a plan; of a model without one, those of its folder."""
+def _recipe_at(ledger: Ledger, run: Run) -> str:
+    """The recipe of the merge into the folder that a row speaks of."""
+    rows = ledger.runs(kind="merge", plan=run.plan) if run.plan and run.output else []
+    return next((each.recipe for each in rows if each.output == run.output), "")
+
+
+def _rows(ledger: Ledger | None, digest: str, recipe: str, output: Path | None) -> tuple[Run, ...]:
+    """All rows of a merge; of a model that is none, those of its folder.
+
+    A plan's digest knows models by their headers, which fine-tunes of one model have in common: so the recipe has to be
+    the same too, or the folder.
+    """
     if ledger is None or (not digest and output is None):
         return ()
+    here = None if output is None else output.resolve()
     if digest:
         found = ledger.runs(plan=digest)
     else:
-        assert output is not None
-        place = output.resolve()
-        named = ledger.runs(text=place.name)
-        found = [run for run in named if run.output and not run.plan and Path(run.output).resolve() == place]
-    return tuple(ledger.run(run.number) for run in found if run.number is not None)
+        assert here is not None
+        found = [run for run in ledger.runs(text=here.name) if not run.plan]
+    merged = {run.output for run in found if run.recipe and same_recipe(run.recipe, recipe)}
+    kept = [
+        run
+        for run in found
+        if (same_recipe(run.recipe, recipe) if run.recipe else run.output in merged or _lies_at(run, here))
+    ]
+    return tuple(ledger.run(run.number) for run in kept if run.number is not None)
+
+
+def title_of(run: Run) -> str:
+    """What a row is called, without the values that a sweep set in it."""
+    return run.name.removesuffix(" ".join(["", *map(str, run.details.get("point") or ())]))
+
+
+def same_recipe(first: str, second: str) -> bool:
+    """True where two texts say the same."""
+    return first == second or (bool(first and second) and not recipe_changes(first, second))
+
+
+def _lies_at(run: Run, place: Path | None) -> bool:
+    return bool(run.output) and place is not None and Path(run.output).resolve() == place

@@ -31,7 +31,7 @@ def score(name: str, right: int, items: str = "same") -> Score:
 
 @pytest.fixture
 def out(lamina: Lamina, folder: Path, ledger_file: Path) -> Path:
-    """A merge with scores, parents with scores, a check with input shifts, and two sweeps that it is a point of."""
+    """A merge and its parents with scores, a check with input shifts, and a sweep that it is a point of."""
     (folder / "gradient.yml").write_text(GRADIENT)
     assert lamina("merge", "gradient.yml", "out", "-q").code == 0
     with Ledger(ledger_file) as ledger:
@@ -39,10 +39,12 @@ def out(lamina: Lamina, folder: Path, ledger_file: Path) -> Path:
         for name, right in (("rev", 30), ("sort", 10)):
             output = str(folder / "models" / name)
             ledger.add(Run("eval", name, output=output, scores=(score("rev", right), score(HOSTILE, 40 - right))))
-        ledger.add(Run("eval", "out", plan=merge.plan, scores=(score("rev", 38), score(HOSTILE, 12))))
+        ledger.add(
+            Run("eval", "out", plan=merge.plan, output=merge.output, scores=(score("rev", 38), score(HOSTILE, 12)))
+        )
         ledger.add(
             Run(
-                "check", "out", plan=merge.plan, verdict="needs training",
+                "check", "out", plan=merge.plan, output=merge.output, verdict="needs training",
                 details={
                     "findings": [{"section": "seams", "level": "needs training", "code": "seam", "message": HOSTILE}],
                     "input_shift": {"0": 1.0, "1": 0.7, "2": 0.9, "3": 0.95},
@@ -110,3 +112,13 @@ def test_what_users_wrote_is_shown_and_never_run(page: Path, browser: Browser) -
     ticks = shown.page.evaluate("[...document.querySelectorAll('#scores-0 .ytick text')].map((it) => it.textContent)")
     assert HOSTILE in ticks  # plotly, which reads some HTML, shows it as it is
     assert (shown.faults, shown.asked) == ([], [])
+
+
+def test_on_paper_all_is_black_on_white_whatever_the_scheme(page: Path, browser: Browser) -> None:
+    shown = browser.show(page, scheme="dark")
+    colours = "[getComputedStyle(document.body).color, document.querySelector('.chart .xtick text').style.fill]"
+    dark = shown.page.evaluate(colours)
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.page.evaluate(colours) == ["rgb(31, 35, 40)", "rgb(31, 35, 40)"]
+    shown.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert shown.page.evaluate(colours) == dark

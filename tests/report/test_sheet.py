@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.runs import Run
 from lamina.report.sheet import SHEET_FIELDS
 from tests.cli.conftest import Lamina
 
-from .test_page import HOSTILE, out
+from .test_page import HOSTILE, out, score
 
 __all__ = ["out"]
 
@@ -64,7 +65,7 @@ def test_what_is_not_known_is_said_in_a_line_and_no_error(lamina: Lamina, folder
 
 def test_parents_that_are_gone_cost_the_layer_map_and_nothing_else(lamina: Lamina, out: Path, folder: Path) -> None:
     (folder / "models").unlink()
-    data = lamina("report", out, "--json").data
+    data = lamina("report", out, "--offline", "--json").data
     assert data["plan"] is None
     assert data["missing"]["plan"].startswith("the recipe cannot be planned here: ")
     assert data["missing"]["diff"] == "no parent is here to compare it with"
@@ -102,3 +103,21 @@ def test_a_run_that_is_not_there_is_told_with_what_is(lamina: Lamina, out: Path,
         assert f"r1 to r{len(ledger.runs())}" in refused.err
     assert "there is no nowhere" in lamina("report", "nowhere").err
     assert out.exists()
+
+
+def test_scores_of_another_merge_with_the_same_headers_are_not_taken_for_its_own(
+    lamina: Lamina, folder: Path, ledger_file: Path
+) -> None:
+    for number, models in enumerate((("rev", "sort"), ("sort", "rev"))):
+        first, second = models
+        recipe = f"models: [{{model: models/{first}}}, {{model: models/{second}}}]\nbase_model: models/{first}\n"
+        (folder / f"{number}.yml").write_text(recipe + "merge_method: slerp\nparameters: {t: 0.25}\n")
+        lamina("merge", f"{number}.yml", f"out{number}", "-q")
+    with Ledger(ledger_file) as ledger:
+        second, first = ledger.runs(kind="merge")
+        assert first.plan == second.plan  # fine-tunes of one base have one header
+        ledger.add(Run("eval", "out1", plan=second.plan, output=second.output, scores=(score("rev", 7),)))
+    assert lamina("report", "out0", "--json").data["scores"] == []
+    assert lamina("report", "r1", "--json").data["scores"] == []
+    (scored,) = lamina("report", "out1", "--json").data["scores"]
+    assert scored["scores"][0]["value"] == pytest.approx(7 / 40)

@@ -19,6 +19,9 @@
 
   const axis = { gridcolor: "$rule", linecolor: "$rule", zerolinecolor: "$rule", automargin: true, fixedrange: true };
   const titled = (it) => (it.title ? { ...it, title: { ...it.title, font: { size: 12, color: "$soft" } } } : it);
+  const sparser = (it, narrow) => (it.dtick && narrow && it.dtick > 1 ? { ...it, dtick: 2 * it.dtick } : it);
+  const cut = (name) => (name.length > 20 && !name.includes("&") ? `…${name.slice(-19)}` : name);
+  const shorter = (it, narrow) => (it.ticktext && narrow ? { ...it, ticktext: it.ticktext.map(cut) } : it);
   const draw = () => {
     const style = getComputedStyle(document.documentElement);
     for (const place of document.querySelectorAll(".chart")) {
@@ -26,8 +29,8 @@
       const narrow = place.clientWidth < 520;
       const layout = {
         ...chart.layout,
-        xaxis: titled({ ...axis, ...chart.layout.xaxis }),
-        yaxis: titled({ ...axis, ...chart.layout.yaxis }),
+        xaxis: titled({ ...axis, ...sparser(chart.layout.xaxis, narrow) }),
+        yaxis: titled({ ...axis, ...shorter(chart.layout.yaxis, narrow) }),
         height: chart.height,
         margin: { l: narrow ? 8 : 40, r: 8, t: 16, b: 40 },
         font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: "$ink" },
@@ -54,5 +57,15 @@
     show();
   });
   scheme.addEventListener("change", show);
+  let before = null; // paper is white
+  addEventListener("beforeprint", () => {
+    before = chosen;
+    chosen = "light";
+    show();
+  });
+  addEventListener("afterprint", () => {
+    chosen = before;
+    show();
+  });
   show();
 })();
