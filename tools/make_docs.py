@@ -42,6 +42,8 @@ from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.training import TRAINING_FIELDS
 from lamina.plans.origin import EXPLAIN_FIELDS
 from lamina.plans.picture import layer_map_svg
+from lamina.report.comparison import COMPARISON_FIELDS
+from lamina.report.sheet import SHEET_FIELDS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # for the shapes of big models, which the benchmarks know
@@ -155,6 +157,7 @@ FILES_WRITTEN = {
     f"`OUT/{MADE_BY}`": "what made the folder, with a digest of every tensor: docs/provenance.md",
     "`lamina-evaluations/MODEL-TASK-*.json`": "of `lamina eval`: each score with its items (docs/eval.md); --out names "
     "another folder",
+    "`NAME-report.html`, `report.html`": "of `lamina report`: a page that needs nothing beside it; --out names another",
 }
 
 MERGEKIT_INTRO = "All are accepted by `lamina merge`, in their `--no-` forms too, so that a command line can be kept."
@@ -198,6 +201,8 @@ JSON_FIELDS = {
     "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
     "lamina runs show --json": RUN_FIELDS,
     "lamina runs diff --json": RUNS_DIFF_FIELDS,
+    "lamina report --json": SHEET_FIELDS,
+    "lamina report --json, of several": COMPARISON_FIELDS,
     "lamina push --json": PUSH_FIELDS,
 }
 

@@ -257,7 +257,8 @@ def _received(own: Behaviour, parents: Sequence[Behaviour], descent: Descent, lo
         what = f"layer{'s' * many} {spans(descent.blends)} blend{'' if many else 's'} unlike depths"
         findings.append(Finding(level, "blend", f"{what}; received there: down to {least:.2f}.", descent.blends[0]))
     least = min(shifts.values(), default=1.0)
-    return Section("seams", f"every layer receives at least {least:.2f} of what it was trained on", tuple(findings))
+    told = f"every layer receives at least {least:.2f} of what it was trained on"
+    return Section("seams", told, tuple(findings), by_layer=shifts)
 
 
 def input_shifts(own: Behaviour, parents: Sequence[Behaviour], descent: Descent) -> dict[int, float]:

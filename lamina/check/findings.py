@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -44,7 +44,7 @@ class Section:
     """One part of a check: what was measured, in a sentence, and what was found.
 
     `told` is the sentence for a part without findings; `not_run` says why a part was left out, `unasked` where it was
-    because nobody asked for it.
+    because nobody asked for it. `by_layer` are figures of layers, where they are what was measured.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Section:
     findings: tuple[Finding, ...] = ()
     not_run: str = ""
     unasked: bool = False
+    by_layer: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def level(self) -> Level:

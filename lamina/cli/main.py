@@ -31,6 +31,7 @@ VERBS = {
     "sweep": "Try many values of a recipe in memory: which is best, and is that beyond chance.",
     "chat": "Talk to a model, or to a merge before it is written.",
     "runs": "List what was merged, checked and scored; compare two runs.",
+    "report": "Write a page about a merge, or rank several: scores, layers, recipe, provenance.",
     "push": "Publish a merge on the Hub.",
     "methods": "List the merge methods, or explain one.",
     "demo": "Merge the bundled models and score the result.",

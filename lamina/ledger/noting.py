@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a merge that is noted starts without what checks and evalua
     from lamina.evaluate.subjects import Subject
     from lamina.plans.plan import Plan
 
+INPUT_SHIFT = "input_shift"  # of a check's details: by layer, what it receives of what it was trained on
 FOLDER = "recipe_folder"  # of a merge's details: where the names in its recipe lead from
 
 
@@ -68,9 +69,16 @@ def check_run(report: Report) -> Run:
                 {"section": section.name, "level": str(each.level), "code": each.code, "message": each.message}
                 for section in report.sections
                 for each in section.findings
-            ]
+            ],
+            **_shifts(report),
         },
     )
+
+
+def _shifts(report: Report) -> dict[str, dict[str, float]]:
+    """What each layer receives, where that was measured, as JSON has it."""
+    found = next((section.by_layer for section in report.sections if section.by_layer), {})
+    return {INPUT_SHIFT: {str(layer): round(share, 6) for layer, share in found.items()}} if found else {}
 
 
 def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float) -> Run:

@@ -1,0 +1,180 @@
+"""Several merges side by side, ranked by a score: which is best, which cannot be told from it, and how they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lamina.errors import LedgerError
+from lamina.evaluate.skills import SKILLS
+from lamina.ledger.compare import recipe_changes
+from lamina.ledger.ledger import Ledger
+from lamina.ledger.runs import Run
+from lamina.recipe.ways import parse_way
+from lamina.report.scores import is_dev, value_in
+from lamina.report.subjects import Subject, same_recipe
+from lamina.studies.ranking import Ranked, Ranking, ranking
+
+BY = ("skills", "skills-dev")  # what is ranked by where nothing is said and runs have it
+MOST_PATHS = 12  # in which recipes differ: more are told by their number
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A ranking, whose scores have the `names`, and what differs between the recipes: for each path of `paths` what
+    the run of each plan has there, in `values`. `more_paths` is how many other values differ; `unscored`
+    are sources without the scores."""
+
+    ranking: Ranking
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]]
+    more_paths: int
+    health: Mapping[str, str]
+    unscored: tuple[str, ...]
+
+    @property
+    def shown(self) -> tuple[Ranked, ...]:
+        """Those that are ranked; limited ones where there are no whole ones."""
+        return self.ranking.whole or self.ranking.limited
+
+
+def comparison_of(subjects: Sequence[Subject], ledger: Ledger | None, by: str | None) -> Comparison:
+    """Rank merges, or all runs of the ledger where none are named, beside their parents.
+
+    `by` is a score, or several whose mean is taken: `rev,sort`. Raises LedgerError where there are no such scores.
+    """
+    if ledger is None:
+        raise LedgerError(
+            "there is no ledger here to have scores of them: `lamina eval` and `lamina sweep` note scores."
+        )
+    every = {run.number: run for run in ledger.runs() if run.scores}
+    wanted = {run.number for subject in subjects for run in subject.rows} if subjects else set(every)
+    found = [ledger.run(number) for number in every if number is not None]
+    runs = [run for run in found if run.number in wanted]
+    others = [run for run in found if run.kind == "eval" and run.number not in wanted]
+    order = ranking(runs, by or _usual(runs), parents_among=others)
+    shown = order.whole or order.limited
+    merges = ledger.runs(kind="merge")
+    recipes = {each.run.id: each.run.recipe or _recipe_of(each.run, merges) for each in shown}
+    paths = _differing([recipe for recipe in recipes.values() if recipe])
+    kept = paths[:MOST_PATHS]
+    return Comparison(
+        order,
+        _names(order),
+        kept,
+        {key: _values_at(kept, recipe) for key, recipe in recipes.items() if recipe},
+        len(paths) - len(kept),
+        _health(shown, recipes, merges, ledger.runs(kind="check")),
+        tuple(subject.source for subject in subjects if not _is_among(subject, order)),
+    )
+
+
+def _usual(runs: Sequence[Run]) -> str:
+    """What to rank by: the skills where runs have them, else the score that most have."""
+    names = [score.name for run in runs for score in run.scores]
+    for name in BY:
+        if name in names or (name == BY[0] and {"rev", "sort"} <= set(names)):
+            return name
+    if not names:
+        raise LedgerError("none of them has a score: `lamina eval A B --tasks TASK` asks them the same questions.")
+    return max(dict.fromkeys(names), key=names.count)
+
+
+def _names(order: Ranking) -> tuple[str, ...]:
+    """The scores to show beside the one that is ranked by: those that it is the mean of first; of its own kind of
+    items, and no mean of what is shown already."""
+    by = order.name.split(",")
+    shown = order.whole or order.limited
+    names = dict.fromkeys(score.name for each in shown for score in each.run.scores)
+    dev = all(map(is_dev, by))
+    means = {f"skills{'-dev' * dev}"} if {f"{skill}{'-dev' * dev}" for skill in SKILLS} <= set(names) else set()
+    beside = [name for name in names if is_dev(name) == dev and name not in {order.name, *means}]
+    return tuple(sorted(beside, key=lambda name: name not in by))
+
+
+def _recipe_of(run: Run, rows: Sequence[Run]) -> str:
+    """The recipe of the merge into the folder that a row speaks of."""
+    merges = (each for each in rows if each.recipe and run.plan and each.plan == run.plan)
+    return next((each.recipe for each in merges if each.output == run.output), "")
+
+
+def _is_among(subject: Subject, order: Ranking) -> bool:
+    """True where a ranking has the merge, or one that plans to the same."""
+    ranked = [each.run for each in (*order.whole, *order.limited)]
+    plans, numbers = {run.plan for run in ranked if run.plan}, {run.number for run in ranked}
+    return subject.digest in plans or any(row.number in numbers for row in subject.rows)
+
+
+def _health(
+    shown: Sequence[Ranked], recipes: Mapping[str, str], merges: Sequence[Run], checks: Sequence[Run]
+) -> dict[str, str]:
+    """The verdict of the newest check of the folder that was scored, or that the same recipe was merged into."""
+    found = {}
+    for each in shown:
+        of_plan = [run for run in merges if run.plan == each.run.plan and each.run.plan]
+        alike = {run.output for run in of_plan if same_recipe(run.recipe, recipes[each.run.id])}
+        places = {place for place in (each.run.output, *alike) if place}
+        verdict = next((run.verdict for run in checks if run.output in places and run.plan == each.run.plan), "")
+        if verdict:
+            found[each.run.id] = verdict
+    return found
+
+
+def _differing(recipes: Sequence[str]) -> tuple[str, ...]:
+    """The paths at which any of them differs from the first."""
+    found: dict[str, None] = {}
+    for recipe in recipes[1:]:
+        found |= dict.fromkeys(change.path for change in recipe_changes(recipes[0], recipe))
+    return tuple(found)
+
+
+def _values_at(paths: Sequence[str], recipe: str) -> tuple[str, ...]:
+    content = yaml.safe_load(recipe)
+    return tuple(value_in(content, parse_way(path)) for path in paths)
+
+
+# What `lamina report --json` prints of several sources, by key.
+COMPARISON_FIELDS: Mapping[str, str] = {
+    "by": "the score that is ranked by, or those whose mean is",
+    "ranked": "the best first, each: `run`, `name`, `is_parent`, `mean`, `stderr`, `difference` from the best, "
+    "`margin` (half its 95% interval, for all pairs at once), `paired`, `mark` (`best`, `within chance`, "
+    "`beyond chance`), `scores`, `health`, `values` (at `paths`)",
+    "paths": "at which the recipes differ",
+    "unscored": "sources of which the ledger has no such score",
+}
+
+
+def comparison_data(found: Comparison) -> dict[str, Any]:
+    """A comparison for JSON; `COMPARISON_FIELDS` says what each key holds."""
+    return {
+        "by": found.ranking.name,
+        "ranked": [
+            {
+                "run": each.run.id,
+                "name": each.run.name,
+                "is_parent": each.is_parent,
+                "mean": _finite(each.mean),
+                "stderr": _finite(each.error),
+                "difference": _finite(each.difference),
+                "margin": _finite(each.margin),
+                "paired": each.paired,
+                "mark": each.mark,
+                "scores": [score.as_data() for score in each.run.scores],
+                "health": found.health.get(each.run.id, ""),
+                "values": list(found.values.get(each.run.id, ())),
+            }
+            for each in found.shown
+        ],
+        "paths": list(found.paths),
+        "unscored": list(found.unscored),
+    }
+
+
+def _finite(figure: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return figure if figure is not None and math.isfinite(figure) else None
