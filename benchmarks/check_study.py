@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from check_faults import FAULTS, Fault, planted
+from check_faults import FAULTS, planted
 from skill_table import FAMILIES, MODELS, Recipe, answers, answers_of_model, candidates
+from tampering import Fault
 
 import lamina
 from lamina.check.check import check

@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 import lamina
 from lamina.checkpoints.checkpoint import open_checkpoint
+from lamina.cli.scan import lines, next_command
+from lamina.studies.scan import Scan, scan
 
 CORPUS = Path(__file__).parents[1] / "examples" / "corpus"
 PROSE = {"emma": 16, "pride_and_prejudice": 16}  # windows of each text
@@ -112,7 +114,7 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     _say(f"{minutes:.1f} min; {'; '.join(broken) or 'all that must hold holds'}")
     if given.report and not broken:
-        given.report.write_text(page(parent, outcomes), encoding="utf-8")
+        given.report.write_text(page(parent, outcomes, scan(given.model, to=48)), encoding="utf-8")
     sys.exit(1 if broken else 0)
 
 
@@ -135,7 +137,7 @@ def _grown_keeps_logits(model: Path, work: Path, windows: NDArray[np.int64], own
     return np.array_equal(own, _logits(work, windows))
 
 
-def page(parent: Outcome, outcomes: Sequence[Outcome]) -> str:
+def page(parent: Outcome, outcomes: Sequence[Outcome], scanned: Scan) -> str:
     """What was measured, and what it teaches."""
     own = [f"{parent.losses[part].mean():.3f}" for part in (_IN_PROSE, _IN_BIBLE)]
     rows = [f"| {parent.variant.name} | 30 | {own[0]} | | {own[1]} | |"]
@@ -148,6 +150,8 @@ def page(parent: Outcome, outcomes: Sequence[Outcome]) -> str:
             cells += [f"{outcome.losses[part].mean():.3f}", f"{cost:+.3f} ± {half:.3f}"]
         rows.append(f"| {outcome.variant.name} | {outcome.depth} | {' | '.join(cells)} |")
     tokens = [LENGTH * sum(texts.values()) for texts in (PROSE, BIBLE)]
+    shown = replace(scanned, model="smollm2")
+    highest = [each.over.difference for each in scanned.cuts if each.cut.first > scanned.default.cut.first]
     return _PAGE.format(
         rows="\n".join(rows), prose=f"{tokens[0]:,}", bible=f"{tokens[1]:,}", solar=costs[SOLAR],
         wide_ramp=costs["0-29 at 0 and 18, `ramp`"],
@@ -155,6 +159,8 @@ def page(parent: Outcome, outcomes: Sequence[Outcome]) -> str:
         cut=costs["0-29 at 0 and 8, `cut`"], ramp=costs["0-29 at 0 and 8, `ramp`"],
         average=costs["0-29 at 0 and 8, `average`"], one=costs["0-29 at 0 and 1, `average`"],
         one_cut=costs["0-29 at 0 and 1, `cut`"], bible_cost=outcomes[0].costs(parent, _IN_BIBLE)[0],
+        scan="\n".join(lines(shown, next_command(shown, "OUT"))),
+        best=scanned.best.over.difference, highest=min(highest),
     )  # fmt: skip
 
 
@@ -195,6 +201,33 @@ What was checked in the same run, and would have stopped it:
 - **Depth that costs nothing** is there too: the new layers of LLaMA-Pro change no logit until they are trained.
 
 The figures were measured; why they are so is our reading of them.
+
+## Where to cut
+
+`lamina upscale MODEL --scan --to 48` tells before anything is written. It runs the model once and, for every cut, the
+same layers in the other order: no weight is copied, and the losses are those of the folders that would be written, to
+the bit where the device keeps the order of its sums.
+
+```console
+$ lamina upscale smollm2 --scan --to 48
+{scan}
+```
+
+- **cosine** is that of what a layer is given and what it gives, **added** the length of what it adds, of the length of
+  what it gives: means over all tokens but the first 16 of each row. 1 - cosine is the block influence of
+  [ShortGPT](https://arxiv.org/abs/2403.03853); the bars have it in logarithm.
+- **lost** is the loss of the deeper model less that of the model, nats a token, with an interval that holds for all
+  cuts at once. Every other row of 256 tokens chooses; on the rows between only the best and SOLAR's cut are asked. `~`
+  marks what these rows do not tell from the best.
+- **A cut repeats the layers between its two ends, and should not repeat one that changes much.** Here 0, 1, 24 and 29
+  change their input most. Every higher cut than SOLAR's repeats layer 24 and costs {highest:+.2f} or more; the
+  lowest repeats layer 0, the highest layer 29, and these two cost most. The best, {best:+.2f}, repeats none of them.
+- One layer repeated is a cut too: `--to 31` has a line for each layer of 30 that could come twice.
+- The least loss before training is no promise of the least after it. Among cuts that are alike, take the one with the
+  layers that you want twice.
+
+A class whose layers take more from one another than a hidden state, or compute with their own number, cannot be scanned
+so, and is refused; `lamina upscale` and `lamina check` serve it all the same.
 
 ## What the model is
 

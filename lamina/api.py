@@ -36,7 +36,16 @@ from lamina.planners.side_files import TOKENIZER_FILES
 from lamina.planners.values import Trace
 from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
-from lamina.recipe.load import CARRIED_RECIPES, Border, Recipe, RecipeLike, load_recipe, parse_recipe
+from lamina.recipe.load import (
+    CARRIED_RECIPES,
+    RECIPE_ENDINGS,
+    Border,
+    Recipe,
+    RecipeLike,
+    load_recipe,
+    parse_recipe,
+    recipe_like,
+)
 from lamina.recipe.slices import as_yaml
 
 
@@ -86,8 +95,8 @@ class Options(TypedDict, total=False):
     about what they compute, if their tensors have equal shapes. `assume_per_layer` names keys of config.json
     whose lists go with the layers, where Lamina does not know them. `allow_own_code` lets a recipe that came with
     a model run the merge method that it brings; other recipes may anyway. Without `copy_tokenizer` no tokenizer is
-    written; without `write_model_card` neither README.md nor a copy of the recipe. `cache_dir`, `token` and
-    `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
+    written; without `write_model_card` neither README.md, its picture, nor a copy of the recipe. `cache_dir`, `token`
+    and `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
     are named without one.
     """
 
@@ -486,14 +495,15 @@ def _planned(
 
 
 def _recipe(source: RecipeLike, hub: HubOptions, *, border: Border, set_values: Sequence[str]) -> Recipe:
-    """The recipe; a name `org/name` of no file is a published merge on the Hub, and the recipe that it carries."""
-    is_name = (
-        isinstance(source, str | Path) and "\n" not in str(source) and Path(source).suffix not in (".yml", ".yaml")
-    )
+    """The recipe; a name `org/name` of no file is a published merge on the Hub, and the recipe that it carries.
+
+    Not so where it is near a recipe's file: then it is a slip, and the Hub is not asked.
+    """
+    is_name = isinstance(source, str | Path) and "\n" not in str(source) and Path(source).suffix not in RECIPE_ENDINGS
     if is_name and not Path(str(source)).exists():
         with suppress(ValueError):
             ref = parse_model_ref(str(source))
-            if ref.is_hub_id:
+            if ref.is_hub_id and recipe_like(Path(str(source))) is None:
                 return _carried_recipe(ref, hub, border, set_values)
     return load_recipe(source, border=border, set_values=set_values)
 

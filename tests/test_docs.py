@@ -26,7 +26,7 @@ def test_the_generated_pages_are_what_the_code_says_now(tmp_path: Path) -> None:
         (tmp_path / "benchmarks" / module.name).write_text(module.read_text())
     subprocess.run([sys.executable, str(copy)], check=True)
     made = {path.name: path.read_text() for path in (tmp_path / "docs").iterdir()}
-    assert {"methods.md", "commands.md", "provenance.md", "plan.svg"} == set(made)
+    assert {"methods.md", "commands.md", "provenance.md", "plan.svg", "layers.svg"} == set(made)
     assert {name: (DOCS / name).read_text() for name in made} == made
 
 

@@ -10,12 +10,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import click
 from click.testing import CliRunner
 
+import lamina
 from lamina.checkpoints.layout import INDEX_NAME, lay_out
 from lamina.checkpoints.writer import MADE_BY
 from lamina.cli.check import CHECK_FIELDS
@@ -30,6 +32,7 @@ from lamina.cli.plan import FORECAST_FIELDS
 from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.scan import SCAN_FIELDS
 from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
@@ -38,6 +41,7 @@ from lamina.merge_methods import METHODS
 from lamina.planners.side_files import OTHER_FILES, TOKENIZER_FILES
 from lamina.planners.training import TRAINING_FIELDS
 from lamina.plans.origin import EXPLAIN_FIELDS
+from lamina.plans.picture import layer_map_svg
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # for the shapes of big models, which the benchmarks know
@@ -59,6 +63,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "provenance.md": provenance_page(),
         "plan.svg": plan_picture(),
+        "layers.svg": layers_picture(),
     }
 
 
@@ -121,8 +126,9 @@ merge by a method of one's own carries the method's file; read it, and `--allow-
 
 `README.md` has, in its head, `base_model` (the parents that are on the Hub), `base_model_relation: merge`, the license
 where the parents agree (else each one's, and a notice in the plan), `pipeline_tag` and `tags`; below it the method, the
-parents as the recipe names them, with their revisions, and the recipe without any place of a machine. The recipe's own
-file beside it is kept byte for byte; the commits that were read stand in `lamina.json`.
+parents as the recipe names them, with their revisions, the layers as a picture (`layers.svg`), and the recipe without
+any place of a machine. The recipe's own file beside it is kept byte for byte; the commits that were read stand in
+`lamina.json`.
 """
 
 FILES_INTRO = """\
@@ -141,6 +147,7 @@ FILES_WRITTEN = {
     "other small files": f"{', '.join(f'`{name}`' for name in OTHER_FILES)}, and `*.py` where config.json names code "
     "of its own",
     "`OUT/README.md`": "the model card",
+    "`OUT/layers.svg`": "a picture of the layers, which the card shows: each source's share of every output layer",
     "`OUT/mergekit_config.yml`": "the recipe; `OUT/lamina.yml` where it has words that only Lamina reads",
     "`OUT.yml`": "of `lamina upscale`: the recipe that it stands for, beside OUT; `lamina merge` makes the same of it",
     "`OUT/training.md`, `OUT/training.json`": "of `lamina upscale`: which layers to train, ready for PyTorch, PEFT, "
@@ -155,7 +162,7 @@ SAME = {
     "-j N": "the same: threads that compute",
     "--device DEVICE": f"{ON_CPU} Any other device is answered in one line",
     "--copy-tokenizer": "the same, on by default",
-    "--write-model-card": "the same, on by default; off leaves out the copy of the recipe too",
+    "--write-model-card": "the same, on by default; off leaves out the picture and the copy of the recipe too",
     "--allow-crimes": "models may disagree in their configs about what they compute, if their tensors have equal "
     "shapes; without it that is an error",
     "--quiet": "the same",
@@ -180,6 +187,7 @@ JSON_FIELDS = {
     "lamina plan --json": FORECAST_FIELDS,
     "lamina merge --json": RESULT_FIELDS,
     "lamina upscale --json": UPSCALE_FIELDS,
+    "lamina upscale --scan --json": SCAN_FIELDS,
     "training.json": TRAINING_FIELDS,
     "lamina explain --json": EXPLAIN_FIELDS,
     "lamina reproduce --json": REPRODUCTION_FIELDS,
@@ -220,14 +228,26 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[object, str]]) -> str:
 
 def plan_picture() -> str:
     """The README's picture: the plan of a 7B model laid over itself. A plan needs headers, so no data is made."""
-    with tempfile.TemporaryDirectory() as folder:
-        _headers_only(Path(folder) / "base", "7b")
-        recipe = Path(folder) / "solar-ramp.yml"
-        recipe.write_text(RECIPE, encoding="utf-8")
+    with _recipe_of_a_7b() as recipe:
         told = CliRunner().invoke(cli, ["plan", str(recipe)], terminal_width=92).output
     told = re.sub(r" · disk free [^\n]*", "", told)
     lines = [f"$ cat {recipe.name}", *RECIPE.splitlines(), "", f"$ lamina plan {recipe.name}", *told.splitlines()]
     return _svg(lines)
+
+
+def layers_picture() -> str:
+    """The layers of the same plan, as its card shows them."""
+    with _recipe_of_a_7b() as recipe:
+        return layer_map_svg(lamina.plan(recipe))
+
+
+@contextmanager
+def _recipe_of_a_7b() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        _headers_only(Path(folder) / "base", "7b")
+        recipe = Path(folder) / "solar-ramp.yml"
+        recipe.write_text(RECIPE, encoding="utf-8")
+        yield recipe
 
 
 def _keys(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from lamina.api import Options
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
-from lamina.cli.options import allow_own_code_option, hub_options, seed_option, set_option
+from lamina.cli.options import hub_options, seed_option, set_option
 from lamina.evaluate.compare import Comparison, Row
 from lamina.evaluate.evaluation import DTYPES, Step, Template, evaluate
 from lamina.evaluate.results import Evaluation
@@ -59,7 +59,12 @@ EVAL_FIELDS: Mapping[str, str] = {
 )  # fmt: skip
 @set_option
 @seed_option
-@allow_own_code_option
+@click.option(
+    "--allow-own-code",
+    is_flag=True,
+    help="Run code: of tasks (a function, `!function` in a file, answers that a task runs as programs), and the "
+    "merge method of a recipe which came with a model.",
+)
 @hub_options
 @ledger_options
 @json_option

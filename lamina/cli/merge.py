@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ RESULT_FIELDS: Mapping[str, str] = {
 @click.option(
     "--write-model-card/--no-write-model-card",
     default=True,
-    help="Write README.md and a copy of the recipe.  [default: on]",
+    help="Write README.md with a picture of the layers, and a copy of the recipe.  [default: on]",
 )
 @click.option(
     "--allow-crimes/--no-allow-crimes",
@@ -109,7 +110,14 @@ def merge(
         return _check(result, recipe, options, workers, notebook, as_json=as_json, quiet=quiet)
     if as_json:
         print_json(as_data(result))
+    elif not quiet:
+        tell_what_is_next(result)
     return 0
+
+
+def tell_what_is_next(result: api.Result) -> None:
+    """Name the command that says whether what was made is sound."""
+    click.echo(f"next: lamina check {shlex.quote(str(result.out))}")
 
 
 def _check(

@@ -91,9 +91,6 @@ seed_option = click.option(
     "--seed", "--random-seed", cls=_Aliased, type=int, metavar="N", default=0, show_default=True,
     help="Of the random draws.",
 )  # fmt: skip
-allow_own_code_option = click.option(
-    "--allow-own-code", is_flag=True, help="Run the merge method that a recipe brings which came with a model."
-)
 
 _RECIPE_OPTIONS = [
     click.argument("recipe"),
@@ -106,7 +103,8 @@ _RECIPE_OPTIONS = [
     seed_option,
     click.option("--assume-per-layer", "assume_per_layer", multiple=True, metavar="KEY",
                  help="A list in config.json that Lamina does not know and whose values go with the layers."),
-    allow_own_code_option,
+    click.option("--allow-own-code", is_flag=True,
+                 help="Run the merge method that a recipe brings which came with a model."),
 ]  # fmt: skip
 
 _HUB_OPTIONS = [

@@ -13,9 +13,11 @@ import click
 import yaml
 
 from lamina import api
+from lamina.checkpoints.files import write_file
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
+from lamina.plans.picture import layer_map_svg
 from lamina.plans.plan import Notice
 from lamina.plans.show import MARK, PLAN_FIELDS, as_data, notice_lines, table
 from lamina.recipe.load import RecipeLike
@@ -33,10 +35,25 @@ FORECAST_FIELDS: Mapping[str, str] = {
 }
 
 
+class _Picture(click.Path):
+    """A file to draw into; no other name is written over by mistake."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if Path(value).suffix.lower() != ".svg":
+            self.fail(f"{value} is no name of a picture; write {Path(value).with_suffix('.svg')}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @recipe_options
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--as-slices", is_flag=True, help="Print the recipe with its layers spelled as `slices`, nothing else.")
+@click.option(
+    "--svg",
+    type=_Picture(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the layers into FILE too, as every merge has them in its layers.svg.",
+)
 @workers_option
 @memory_option
 @shard_size_option
@@ -46,11 +63,12 @@ def plan(
     options: api.Options,
     out: Path | None,
     as_slices: bool,
+    svg: Path | None,
     workers: int | None,
     memory: int | None,
     shard_size: int,
     as_json: bool,
-) -> None:
+) -> None:  # fmt: skip
     """Show what RECIPE would do: every layer's origin, what is read and written, every error.
 
     RECIPE is a file, the folder of a published merge, or - for standard input. With OUT, that disk counts,
@@ -62,7 +80,7 @@ def plan(
         written = api.as_slices(recipe, **options)
         click.echo(json.dumps(yaml.safe_load(written), indent=2) + "\n" if as_json else written, nl=False)
         return
-    plan_and_tell(recipe, out, options, workers=workers, memory=memory, shard_size=shard_size, as_json=as_json)
+    plan_and_tell(recipe, out, options, workers=workers, memory=memory, shard_size=shard_size, svg=svg, as_json=as_json)
 
 
 def plan_and_tell(
@@ -74,11 +92,14 @@ def plan_and_tell(
     memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
+    svg: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Plan, and print the plan. Raises, after it, the error with which a merge would refuse `out`."""
+    """Plan, print the plan, draw its layers into `svg`. Raises, after it, what a merge would refuse `out` with."""
     started = time.monotonic()
     found = api.forecast(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
+    if svg is not None:
+        write_file(svg, layer_map_svg(found.plan).encode())
     if as_json:
         print_json(_as_data(found, out, time.monotonic() - started))
         if found.refusal is not None:

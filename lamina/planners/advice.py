@@ -7,11 +7,11 @@ from typing import Any
 
 from lamina.merge_methods import MergeMethod
 from lamina.merge_methods.parameters import Parameter, Value
-from lamina.recipe.mending import END, Move, Put, Remove, Rewrite, Step
 from lamina.recipe.recipe import Recipe
 from lamina.recipe.schema import InputModel, RecipeSchema, SliceSource
 from lamina.recipe.settings import Conditional, Setting, as_data
 from lamina.recipe.slices import Depth, Slice, Source, source_as_data
+from lamina.recipe.steps import END, Move, Put, Remove, Rewrite, Step
 from lamina.recipe.text import Way
 
 # What people call a method, and no slip of the finger.

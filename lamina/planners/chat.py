@@ -16,7 +16,7 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
 from lamina.planners.vocabularies import place_of, tokenizer_giver, vocabulary_of
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put, Remove
+from lamina.recipe.steps import Put, Remove
 from lamina.tokenizers.chat_templates import (
     BUILT_IN,
     TEMPLATE_FILES,

@@ -9,8 +9,8 @@ from lamina.merge_methods import METHODS
 from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings
-from lamina.recipe.mending import Remove
 from lamina.recipe.settings import Setting, mapped
+from lamina.recipe.steps import Remove
 from lamina.recipe.text import Way
 
 WIDTH_KEYS = ("hidden_size", "n_embd")

@@ -19,6 +19,7 @@ from lamina.planners.chat import check_chat_template, chosen_template, tell_of_c
 from lamina.planners.crossing import tell_of_slices_that_do_not_cross
 from lamina.planners.ends import check_weights, ends_are_sound
 from lamina.planners.method import method_of
+from lamina.planners.model_card import licenses_of
 from lamina.planners.notices import (
     tell_of_blends,
     tell_of_configs,
@@ -34,13 +35,13 @@ from lamina.planners.notices import (
 from lamina.planners.opened import OpenModel, opened, referenced_models
 from lamina.planners.ranges import is_sound, slices_of
 from lamina.planners.request import Findings, Request, typed_parameters, typed_slices
-from lamina.planners.side_files import check_one_family, side_files
+from lamina.planners.side_files import check_one_family, files_about_the_merge, side_files
 from lamina.planners.slices import Jobs, jobs_of
 from lamina.planners.values import Trace
 from lamina.planners.vocabularies import check_tokenizer_keys, check_vocabularies
 from lamina.plans.plan import Dropped, Input, Notice, Plan, reads_by_model
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put, Remove
+from lamina.recipe.steps import Put, Remove
 from lamina.recipe.text import KEY
 
 
@@ -102,6 +103,7 @@ def plan_merge(
     check_vocabularies(request, jobs.all, findings)
     template = chosen_template(request, findings)
     files = side_files(request, jobs, template, findings)
+    licenses = licenses_of(request, findings)
     for key in ("input_model_parameters", "name"):
         if getattr(recipe.schema, key) is not None:
             message = f"`{key}` has no effect on this merge."
@@ -123,7 +125,7 @@ def plan_merge(
     for model in models.values():
         if model.checkpoint.files.note:
             findings.notice("hub", model.checkpoint.files.note)
-    return Plan(
+    plan = Plan(
         title=PurePath(recipe.file).name,
         method=method.name,
         jobs=jobs.all,
@@ -133,6 +135,7 @@ def plan_merge(
         dropped=dropped,
         seed=seed,
     )
+    return plan.with_files((*files, *files_about_the_merge(request, licenses, plan)))
 
 
 def _inputs(models: Mapping[ModelRef, PlainModel], jobs: Jobs) -> tuple[Input, ...]:

@@ -10,7 +10,7 @@ from lamina.planners.advice import OTHER_NAMES, likely_method, without_modules
 from lamina.planners.own_code import NoSuchMethod, names_code, offered_methods, own_method
 from lamina.planners.request import Findings
 from lamina.recipe.load import CARRIED_RECIPES, Recipe
-from lamina.recipe.mending import Put, Remove
+from lamina.recipe.steps import Put, Remove
 from lamina.recipe.text import KEY
 
 

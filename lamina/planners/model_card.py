@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -15,31 +16,41 @@ from lamina.version import VERSION
 from lamina.wording import counted
 
 CARD = "README.md"
+PICTURE = "layers.svg"
 _HEAD = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)  # of a model card, in YAML
+_PUNCTUATION, _ESCAPED = re.compile(r"[\\\[\]<>*_`&!]"), r"\\\g<0>"  # what Markdown would read as more than a character
 
 
-def model_card(request: Request, recipe_name: str, findings: Findings) -> str:
-    """The card. Parents whose licenses differ are worth a notice: somebody has to see what may be done."""
+Licenses = Mapping[ModelRef, str]  # as each model's own card names it, empty where there is no such card
+
+
+def licenses_of(request: Request, findings: Findings) -> Licenses:
+    """Each parent's license. Those that differ are worth a notice: somebody has to see what may be done."""
+    licenses = {ref: _license(model) for ref, model in request.models.items()}
+    if _common(licenses) is None and any(licenses.values()):
+        told = ", ".join(f"{_shown(ref)}: {each or 'none said'}" for ref, each in licenses.items())
+        findings.notice("licenses", f"the models have different licenses ({told}); README.md names none for the merge.")
+    return licenses
+
+
+def model_card(request: Request, licenses: Licenses, recipe_name: str, layers: str) -> str:
+    """The card, with the picture of the layers; `layers` says in words what that shows."""
     refs = list(request.models)
     method = request.method
     made_by = f"[{method.title}]({method.reference})" if method.reference else method.title
-    licenses = {ref: _license(model) for ref, model in request.models.items()}
     names = "\n".join(f"- {_shown(ref)}{f' ({each})' if each else ''}" for ref, each in licenses.items())
     head: dict[str, Any] = {}
     if hub_ids := [ref.path for ref in refs if ref.is_hub_id]:
         head |= {"base_model": hub_ids, "base_model_relation": "merge"}
     head |= {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["merge", "lamina"]}
-    distinct = {each for each in licenses.values() if each}
-    if len(distinct) == 1 and all(licenses.values()):
-        head["license"] = distinct.pop()
-    elif distinct:
-        told = ", ".join(f"{_shown(ref)}: {each or 'none said'}" for ref, each in licenses.items())
-        findings.notice("licenses", f"the models have different licenses ({told}); README.md names none for the merge.")
+    if (license_ := _common(licenses)) is not None:
+        head["license"] = license_
     return (
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
         f"# A merge of {counted(len(refs), 'model')}\n\n"
         f"Made with Lamina {VERSION} by {made_by}: {method.summary}\n\n"
         f"{request.depth} layers, from:\n\n{names}\n\n"
+        f"![{_PUNCTUATION.sub(_ESCAPED, layers)}]({PICTURE})\n\n"
         f"The recipe (`{recipe_name}`):\n\n```yaml\n{_recipe(request)}\n```\n"
     )
 
@@ -62,8 +73,13 @@ def _recipe(request: Request) -> str:
     return text
 
 
+def _common(licenses: Licenses) -> str | None:
+    """The license that all have, if they have one."""
+    [first, *others] = dict.fromkeys(licenses.values())
+    return None if others else first or None
+
+
 def _license(model: PlainModel) -> str:
-    """The license that a model's own card names; empty where there is no such card."""
     files = model.checkpoint.files
     if CARD not in files.names():
         return ""

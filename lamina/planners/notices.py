@@ -15,8 +15,8 @@ from lamina.planners.slices import Jobs
 from lamina.planners.values import FilterUse
 from lamina.planners.vocabularies import place_of
 from lamina.plans.explain import layer_of
-from lamina.recipe.mending import Put, Remove
 from lamina.recipe.settings import START, Position, Setting, setting_at
+from lamina.recipe.steps import Put, Remove
 from lamina.recipe.text import Way
 from lamina.wording import in_bytes, spans
 

@@ -11,7 +11,7 @@ from lamina.models.plain import PlainModel
 from lamina.planners.request import Findings
 from lamina.planners.vocabularies import place_of_wish
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put
+from lamina.recipe.steps import Put
 from lamina.recipe.text import Way
 
 OpenModel = Callable[[ModelRef], PlainModel]

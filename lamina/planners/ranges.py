@@ -12,10 +12,10 @@ from lamina.models.plain import PlainModel
 from lamina.planners.advice import models_as_slices
 from lamina.planners.request import Findings
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put, Step
 from lamina.recipe.schema import UNTOLD
 from lamina.recipe.slices import Depth, Slice, Source, slices_as_written, slices_of_models
 from lamina.recipe.stack import slices_of_stack
+from lamina.recipe.steps import Put, Step
 
 
 def slices_of(recipe: Recipe, models: Mapping[ModelRef, PlainModel], findings: Findings) -> list[Slice]:

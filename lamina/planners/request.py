@@ -15,10 +15,10 @@ from lamina.model_ref import ModelRef
 from lamina.models.plain import PlainModel
 from lamina.plans.plan import Notice
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Move, Put, Remove, Rename, Step
 from lamina.recipe.schema import RecipeSchema
 from lamina.recipe.settings import Conditional, Scalar, Setting, as_data, mapped
 from lamina.recipe.slices import Slice, Source
+from lamina.recipe.steps import Move, Put, Remove, Rename, Step
 from lamina.recipe.text import KEY, Way
 
 # Faults that another one explains: models of unlike kinds have unlike tensors.

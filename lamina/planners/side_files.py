@@ -1,4 +1,4 @@
-"""What lies beside the tensors: config.json true to them, the donor's tokenizer, the recipe, a model card."""
+"""What lies beside the tensors: config.json true to them, the donor's tokenizer, the recipe, picture and card."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from lamina.expressions.inspect import is_copy
 from lamina.merge_methods import METHODS
 from lamina.models.plain import PlainModel
 from lamina.planners.chat import Template
-from lamina.planners.model_card import CARD, model_card
+from lamina.planners.model_card import CARD, PICTURE, Licenses, model_card
 from lamina.planners.own_code import file_beside
 from lamina.planners.request import Findings, Request
 from lamina.planners.slices import Jobs
 from lamina.planners.small_files import small_files
 from lamina.planners.vocabularies import tokenizer_giver
-from lamina.plans.plan import SideFile
+from lamina.plans.picture import in_words, layer_map_svg
+from lamina.plans.plan import Plan, SideFile
 from lamina.recipe.slices import Source
 from lamina.tensor_spec import DType, Kind
 from lamina.tokenizers.chat_templates import TEMPLATE_FILE, TEMPLATE_FILES, without_template
@@ -75,19 +76,27 @@ def _check_tensors(request: Request, source: Source, findings: Findings) -> None
 
 
 def side_files(request: Request, jobs: Jobs, template: Template | None, findings: Findings) -> tuple[SideFile, ...]:
-    """Every file of the output but the tensors, with this chat template instead of the tokenizer's own."""
-    recipe = request.recipe
+    """Every file of the model but the tensors, with this chat template instead of the tokenizer's own."""
     config = _config(request, jobs, findings)
-    recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
     carried = _carried(request, template, findings)
     return (
         SideFile("config.json", _json(config), note=_changes(request.donor.config, config)),
         *carried,
         *(file for file in _own_code(request) if file.name not in {other.name for other in carried}),
-        SideFile(recipe_name, recipe.text.encode(), about_the_merge=True),
-        SideFile(CARD, model_card(request, recipe_name, findings).encode(), about_the_merge=True),
-        *(SideFile(name, content, about_the_merge=True) for name, content in recipe.notes.items()),
     )
+
+
+def files_about_the_merge(request: Request, licenses: Licenses, plan: Plan) -> tuple[SideFile, ...]:
+    """What tells of the merge and is no part of the model: the recipe, a picture of the layers, the card, notes."""
+    recipe = request.recipe
+    recipe_name = "lamina.yml" if _has_own_words(request) else "mergekit_config.yml"
+    contents = {
+        recipe_name: recipe.text.encode(),
+        PICTURE: layer_map_svg(plan).encode(),
+        CARD: model_card(request, licenses, recipe_name, in_words(plan)).encode(),
+        **recipe.notes,
+    }
+    return tuple(SideFile(name, content, about_the_merge=True) for name, content in contents.items())
 
 
 def _config(request: Request, jobs: Jobs, findings: Findings) -> dict[str, Any]:

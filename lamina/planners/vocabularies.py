@@ -17,8 +17,8 @@ from lamina.planners.request import Findings, Request
 from lamina.planners.small_files import small_files
 from lamina.plans.plan import Job
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Remove
 from lamina.recipe.schema import RecipeSchema
+from lamina.recipe.steps import Remove
 from lamina.recipe.text import KEY, Way
 from lamina.tokenizers.vocabulary import (
     VOCABULARY_FILES,

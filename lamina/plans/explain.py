@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from lamina.expressions.inspect import is_copy, shares
@@ -86,10 +87,20 @@ def layer_of(tensor: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def layer_rows(plan: Plan) -> list[LayerRow]:
-    """The layers, those that are made alike in one row."""
+def short_names(plan: Plan) -> dict[str, str]:
+    """Each model's own name, without the folders before it, where that tells the models apart."""
+    short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
+    uses = Counter(short.values())
+    return {name: own if own and uses[own] == 1 else name for name, own in short.items()}
+
+
+Names = Callable[["Plan"], Mapping[str, str]]
+
+
+def layer_rows(plan: Plan, names: Names = short_names) -> list[LayerRow]:
+    """The layers, those that are made alike in one row; `names` says what a model is called."""
     rows: list[list[_Layer]] = []
-    for layer in _layers(plan):
+    for layer in _layers(plan, names):
         if rows and _goes_on(rows[-1], layer):
             rows[-1].append(layer)
         else:
@@ -101,7 +112,7 @@ def layer_rows(plan: Plan) -> list[LayerRow]:
 
 def tracks(plan: Plan) -> list[Track]:
     """Every model at every offset that enters, in the order in which they appear."""
-    layers = _layers(plan)
+    layers = _layers(plan, short_names)
     found: dict[tuple[str, int], list[float]] = {}
     for layer in layers:
         for part in layer.parts:
@@ -162,39 +173,63 @@ class _Layer:
     copied: bool
 
 
-def _layers(plan: Plan) -> list[_Layer]:
+def _layers(plan: Plan, names: Names) -> list[_Layer]:
     """For each output layer its parts, and whether all of it is copied."""
-    names = short_names(plan)
-    by_layer: dict[int, list[Job]] = {}
-    for job in plan.jobs:
+    called = names(plan)
+    by_layer: dict[int, list[Made]] = {}
+    for job, made in zip(plan.jobs, plan.made_of, strict=True):
         if job.layer is not None:
-            by_layer.setdefault(job.layer, []).append(job)
+            by_layer.setdefault(job.layer, []).append((job, made))
     return [
-        _Layer(output, _parts(jobs, names), all(is_copy(job.expr) for job in jobs))
+        _Layer(output, _parts((made for _, made in jobs), called), all(is_copy(job.expr) for job, _ in jobs))
         for output, jobs in sorted(by_layer.items())
     ]
 
 
-def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
+def _parts(tensors: Iterable[MadeOf], names: Mapping[str, str]) -> tuple[Part, ...]:
     """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
-    found: dict[tuple[str, int, bool], list[float]] = {}
-    for job in jobs:
-        totals: dict[tuple[str, int, bool], float] = {}
-        for share in shares(job.expr):
-            key = (names[share.read.model], layer_of(share.read.name) or 0, share.of_delta)
-            totals[key] = totals.get(key, 0.0) + share.factor
-        for key, total in totals.items():
-            found.setdefault(key, []).append(total)
+    found: dict[Source, list[float]] = {}
+    for made in distinct(tensors):
+        for source, factor in made.items():
+            found.setdefault(source, []).append(factor)
     return tuple(
-        Part(model, layer, min(values), max(values), of_delta) for (model, layer, of_delta), values in found.items()
+        Part(names[model], layer, min(values), max(values), of_delta)
+        for (model, layer, of_delta), values in found.items()
     )
 
 
-def short_names(plan: Plan) -> dict[str, str]:
-    """Each model's own name, without the folders before it, where that tells the models apart."""
-    short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
-    count = Counter(short.values())
-    return {name: own if own and count[own] == 1 else name for name, own in short.items()}
+Source = tuple[str, int, bool]  # model, as the recipe calls it; its layer, 0 outside the layers; whether it is a delta
+MadeOf = Mapping[Source, float]  # the sources of a tensor, each with the sum of its factors
+Made = tuple["Job", MadeOf]
+
+
+def made_of(jobs: Iterable[Job]) -> Iterator[MadeOf]:
+    """What each tensor is made of. Tensors that are made alike, as most of a layer are, share one mapping."""
+    known: dict[tuple[tuple[Source, float], ...], MadeOf] = {}
+    for job in jobs:
+        totals: dict[Source, float] = {}
+        for share in shares(job.expr):
+            source = (share.read.model, layer_of(share.read.name) or 0, share.of_delta)
+            totals[source] = totals.get(source, 0.0) + share.factor
+        yield known.setdefault(tuple(totals.items()), totals)
+
+
+def distinct(tensors: Iterable[MadeOf]) -> Iterable[MadeOf]:
+    """Those that are made in different ways, the first of each."""
+    return {id(made): made for made in tensors}.values()
+
+
+def names_without_places(plan: Plan) -> dict[str, str]:
+    """Each model's name as a card may show it: nothing of where it lies on this machine.
+
+    Models whose folders have one name are numbered.
+    """
+    names: dict[str, str] = {}
+    for name, short in short_names(plan).items():
+        own = short.rstrip("/").rpartition("/")[2] if short.startswith(("/", "~", ".")) else short
+        numbered = (own if number == 1 else f"{own} ({number})" for number in count(1))
+        names[name] = next(each for each in numbered if each not in names.values())
+    return names
 
 
 def _goes_on(row: Sequence[_Layer], layer: _Layer) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ import xxhash
 from lamina.expressions.inspect import described, peak_bytes, reads, scratch_bytes
 from lamina.expressions.nodes import Expr
 from lamina.plans import show
+from lamina.plans.explain import MadeOf, made_of
 from lamina.tensor_spec import TensorSpec
 
 _NUMBER = re.compile(r"\d+")
@@ -143,6 +144,17 @@ class Plan:
         near = [kind for kind in kinds if wanted in kind] or get_close_matches(wanted, kinds, n=3)
         numbers = _NUMBER.findall(name)
         return [next((x for x in kinds[kind] if _NUMBER.findall(x) == numbers), kinds[kind][0]) for kind in near[:3]]
+
+    @cached_property
+    def made_of(self) -> tuple[MadeOf, ...]:
+        """For each job its sources and their factors."""
+        return tuple(made_of(self.jobs))
+
+    def with_files(self, files: Sequence[SideFile]) -> Plan:
+        """The same merge with other files beside it."""
+        other = replace(self, files=tuple(files))
+        other.__dict__["made_of"] = self.made_of  # the jobs are the same
+        return other
 
     @property
     def parameters(self) -> int:

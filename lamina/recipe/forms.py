@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from lamina.errors import nearest
-from lamina.recipe.mending import Put, Remove, Rewrite, Step
 from lamina.recipe.schema import (
     InputModel,
     OutputModule,
@@ -23,6 +22,7 @@ from lamina.recipe.schema import (
     TokenizerSettings,
     WeightedModel,
 )
+from lamina.recipe.steps import Put, Remove, Rewrite, Step
 from lamina.recipe.text import Way
 
 LEVELS: dict[type[BaseModel], str] = {

@@ -9,25 +9,28 @@ from typing import Any
 
 import yaml
 
-from lamina.errors import Problem, RecipeError
+from lamina.errors import Problem, RecipeError, nearest
 from lamina.recipe.faults import Draft
-from lamina.recipe.mending import Put, changes_of
+from lamina.recipe.mending import changes_of
 from lamina.recipe.plain_values import plain_values
 from lamina.recipe.recipe import Border as Border
 from lamina.recipe.recipe import Recipe as Recipe
 from lamina.recipe.recipe import line_of
 from lamina.recipe.schema import VALUES, RecipeSchema
+from lamina.recipe.steps import Put
 from lamina.recipe.text import Document, read_yaml, with_values
 from lamina.recipe.ways import Way, parse_way
 
 CARRIED_RECIPES = ("lamina.yml", "mergekit_config.yml")  # what a published merge keeps its recipe as
+
+RECIPE_ENDINGS = (".yml", ".yaml")
 
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 
 
 def names_a_recipe(path: Path) -> bool:
     """True where, of a recipe's file and a model, a path can only be the file: it is one, or ends as one would."""
-    return path.suffix in (".yml", ".yaml") or path.is_file()
+    return path.suffix in RECIPE_ENDINGS or path.is_file()
 
 
 def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Sequence[str] = ()) -> Recipe:
@@ -46,6 +49,8 @@ def load_recipe(source: RecipeLike, *, border: Border = "normal", set_values: Se
     path = _recipe_file(Path(source))
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise RecipeError([_absent(path)]) from error
     except OSError as error:
         raise RecipeError([Problem("no-recipe", f"{path}: {(error.strerror or str(error)).lower()}.")]) from error
     except UnicodeDecodeError as error:
@@ -97,6 +102,27 @@ def _recipe_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise RecipeError([Problem("no-recipe", f"{path} is a folder without a recipe ({' or '.join(CARRIED_RECIPES)}).")])
+
+
+def _absent(path: Path) -> Problem:
+    """The letter for a file that is not there, with the one that may be meant."""
+    if not path.parent.is_dir():
+        return Problem("no-recipe", f"{path}: no such file, and no folder {path.parent}.")
+    near = recipe_like(path)
+    if near is None:
+        return Problem("no-recipe", f"{path}: no such file.")
+    return Problem("no-recipe", f"{path}: no such file. Did you mean `{near}`?", suggestion=str(near))
+
+
+def recipe_like(path: Path) -> Path | None:
+    """The recipe in the same folder whose name, but for its ending, is the path's or near it."""
+    try:
+        files = sorted(each.name for each in path.parent.iterdir() if each.suffix in RECIPE_ENDINGS)
+    except OSError:  # a folder that may not be listed, or none: nothing is known to be near
+        return None
+    stems = {Path(name).stem: name for name in files}
+    near = nearest(path.stem, list(stems))
+    return None if near is None else path.with_name(stems[near])
 
 
 def _overrides(set_values: Sequence[str]) -> dict[Way, str]:

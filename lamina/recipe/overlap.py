@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lamina.errors import Problem
 from lamina.model_ref import ModelRef
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put
 from lamina.recipe.settings import Setting
+from lamina.recipe.steps import Put
 from lamina.recipe.text import Way
 from lamina.wording import span
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from lamina.errors import Problem
-from lamina.recipe.mending import Step, changes_of, with_ways
+from lamina.recipe.mending import changes_of
 from lamina.recipe.schema import RecipeSchema
+from lamina.recipe.steps import Step, with_ways
 from lamina.recipe.text import Way
 
 # Which slips are errors: misspelt and misplaced keys (normal), also keys and parameters without effect

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lamina.model_ref import AdapterRef, ModelRef, parse_model_ref
-from lamina.recipe.mending import Misformed, Put, Remove
 from lamina.recipe.settings import Setting, parse_setting
+from lamina.recipe.steps import Misformed, Put, Remove
 from lamina.tensor_spec import FLOAT_DTYPES, DType
 
 _PART_FORM = "{path: ..., revision: ...}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.errors import nearest
-from lamina.recipe.mending import Misformed, Put, Remove, Rename
+from lamina.recipe.steps import Misformed, Put, Remove, Rename
 from lamina.recipe.yaml_text import flow
 
 Scalar = bool | int | float | str

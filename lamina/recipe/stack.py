@@ -20,11 +20,11 @@ import yaml
 from lamina.errors import Problem
 from lamina.recipe.layer_words import MOST_LAYERS, parse_layers
 from lamina.recipe.load import Recipe
-from lamina.recipe.mending import Put, Remove, Step
 from lamina.recipe.overlap import Entry, crossing_problems
 from lamina.recipe.schema import StackEntry
 from lamina.recipe.settings import Conditional, Position, Scalar, Setting, on_gradient
 from lamina.recipe.slices import Depth, Slice, Source
+from lamina.recipe.steps import Put, Remove, Step
 from lamina.recipe.text import KEY, Way
 from lamina.wording import span
 

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from lamina.errors import Change, Problem
-from lamina.recipe.mending import Edit, Put, Remove, Step, changed_lines, changes_of
+from lamina.recipe.mending import Edit, changed_lines, changes_of
+from lamina.recipe.steps import Put, Remove, Step
 from lamina.recipe.syntax import syntax_problem
 from lamina.recipe.ways import Way as Way
 from lamina.recipe.ways import with_value_at

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lamina
+from lamina.errors import RecipeError
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 TEXT = f"""\
@@ -141,3 +142,13 @@ def test_what_is_public_is_what_is_listed() -> None:
         assert getattr(lamina, name) is not None
     with pytest.raises(AttributeError):
         _ = lamina.merg  # type: ignore[attr-defined]
+
+
+def test_a_name_in_a_folder_that_is_near_a_recipe_is_no_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "skills.yml").write_text("merge_method: linear\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=r"recipes/skils: no such file. Did you mean `recipes/skills.yml`\?"):
+        lamina.plan("recipes/skils")

@@ -3,102 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 import lamina
+from benchmarks.tampering import (
+    EMBEDDING,
+    HEAD,
+    Fault,
+    cut_to,
+    in_layer,
+    infinite_norm,
+    late,
+    nan_block,
+    other_mlp,
+    rolled,
+    shuffled,
+    stranger,
+    swapped,
+    three_times,
+    zeroed,
+)
 from lamina.check.check import check as full_check
 from lamina.check.findings import Level
 
-from .family import MODELS, Weights, changed, in_layer, swap_layers
+from .family import MODELS, Weights, changed
 
 check = partial(full_check, behaviour=False)
 BASE, REV, SORT, KJV = (MODELS / name for name in ("base", "rev", "sort", "kjv"))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something done to a fine-tune of base, and what a check of it against base must name: a layer, or a key."""
-
-    name: str
-    weights: Callable[[Weights], Any] = lambda _weights: None
-    config: Callable[[dict[str, Any]], Any] = lambda _config: None
-    folder: Callable[[Path], Any] = lambda _folder: None
-    layer: int | None = None
-    key: str = ""
-    level: Level = Level.SUSPICIOUS
-
-
-def _nan_block(weights: Weights) -> None:
-    weights[in_layer(2, "mlp.up_proj")][5:9, 3:20] = torch.nan
-
-
-def _zero_layer(weights: Weights) -> None:
-    for name, tensor in weights.items():
-        if ".layers.1." in name:
-            tensor.zero_()
-
-
-def _roll_heads(projection: str, layer: int, rows: int) -> Callable[[Weights], None]:
-    def roll(weights: Weights) -> None:
-        name = in_layer(layer, f"self_attn.{projection}")
-        weights[name] = weights[name].roll(rows, 0)
-
-    return roll
-
-
-def _stranger_layer(weights: Weights) -> None:
-    generator = torch.Generator().manual_seed(3)
-    for name, tensor in weights.items():
-        if ".layers.2." in name and tensor.dim() == 2:
-            weights[name] = (torch.randn(tensor.shape, generator=generator) * 0.06).to(tensor.dtype)
-
-
-def _repeat_layer(weights: Weights) -> None:
-    for name in list(weights):
-        if ".layers.2." in name:
-            weights[name] = weights[name.replace(".layers.2.", ".layers.1.")].clone()
-
-
-def _one_layer_late(weights: Weights) -> None:
-    for layer in (3, 2):
-        for name in [name for name in weights if f".layers.{layer}." in name]:
-            weights[name] = weights[name.replace(f".layers.{layer}.", f".layers.{layer - 1}.")].clone()
-
-
-def _halves_of_two_layers(weights: Weights) -> None:
-    for name in [name for name in weights if ".layers.2.mlp." in name]:
-        weights[name] = weights[name.replace(".layers.2.", ".layers.0.")].clone()
-
-
-def _embedding_of_another_tokenizer(weights: Weights) -> None:
-    order = torch.randperm(768, generator=torch.Generator().manual_seed(1))
-    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][order]
-
-
-def _three_times(weights: Weights) -> None:
-    for tensor in weights.values():
-        tensor.mul_(3)
-
-
-def _head_of_another_tokenizer(weights: Weights) -> None:
-    order = torch.randperm(768, generator=torch.Generator().manual_seed(1))
-    weights["lm_head.weight"] = weights["lm_head.weight"][order]
-
-
-def _truncate_embedding(weights: Weights) -> None:
-    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][:512]
-
-
-def _cut_both_ends(weights: Weights) -> None:
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        weights[name] = weights[name][:700]
 
 
 def _without_eos(folder: Path) -> None:
@@ -109,34 +43,30 @@ def _eos_of_another_model(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 128009}))
 
 
-def _shape(weights: Weights) -> None:
-    weights[in_layer(3, "mlp.gate_proj")] = weights[in_layer(3, "mlp.gate_proj")][:200]
-
-
 FAULTS = [
-    Fault("a block of NaN", _nan_block, layer=2, key=in_layer(2, "mlp.up_proj"), level=Level.BROKEN),
-    Fault("an infinite norm", lambda w: w["model.norm.weight"][:1].fill_(torch.inf), key="model.norm.weight",
+    Fault("a block of NaN", nan_block(2), layer=2, key=in_layer(2, "mlp.up_proj"), level=Level.BROKEN),
+    Fault("an infinite norm", infinite_norm, key="model.norm.weight",
           level=Level.BROKEN),
-    Fault("a zeroed layer", _zero_layer, layer=1, level=Level.BROKEN),
+    Fault("a zeroed layer", zeroed(1), layer=1, level=Level.BROKEN),
     Fault("a zeroed matrix", lambda w: w[in_layer(2, "mlp.down_proj")].zero_(), layer=2,
           key=in_layer(2, "mlp.down_proj")),
     Fault("a dead head", lambda w: w[in_layer(1, "self_attn.q_proj")][24:48].zero_(), layer=1,
           key=in_layer(1, "self_attn.q_proj")),
     Fault("a norm of another size", lambda w: w[in_layer(3, "input_layernorm")].mul_(3), layer=3,
           key=in_layer(3, "input_layernorm")),
-    Fault("two layers swapped", lambda w: swap_layers(w, 1, 2), layer=1),
-    Fault("a layer twice where another belongs", _repeat_layer, layer=2),
-    Fault("layers off by one", _one_layer_late, layer=2),
-    Fault("halves of two layers", _halves_of_two_layers, layer=2, key=in_layer(2, "mlp.up_proj")),
-    Fault("an embedding of another tokenizer", _embedding_of_another_tokenizer, key="model.embed_tokens.weight"),
-    Fault("rolled query heads", _roll_heads("q_proj", 1, 24), layer=1, key=in_layer(1, "self_attn.q_proj")),
-    Fault("rolled key heads", _roll_heads("k_proj", 3, 24), layer=3, key=in_layer(3, "self_attn.k_proj")),
-    Fault("rolled rows", _roll_heads("v_proj", 2, 5), layer=2, key=in_layer(2, "self_attn.v_proj")),
-    Fault("a layer of another model", _stranger_layer, layer=2),
-    Fault("weights that sum to 3", _three_times, layer=0),
-    Fault("a head of another tokenizer", _head_of_another_tokenizer, key="lm_head.weight"),
-    Fault("a truncated embedding", _truncate_embedding, key="model.embed_tokens.weight", level=Level.BROKEN),
-    Fault("fewer rows than tokens", _cut_both_ends, lambda c: c.update(vocab_size=700),
+    Fault("two layers swapped", swapped(1, 2), layer=1),
+    Fault("a layer twice where another belongs", late(2, 2), layer=2),
+    Fault("layers off by one", late(2, 3), layer=2),
+    Fault("halves of two layers", other_mlp(2, 0), layer=2, key=in_layer(2, "mlp.up_proj")),
+    Fault("an embedding of another tokenizer", shuffled(EMBEDDING), key="model.embed_tokens.weight"),
+    Fault("rolled query heads", rolled("q_proj", 1, 24), layer=1, key=in_layer(1, "self_attn.q_proj")),
+    Fault("rolled key heads", rolled("k_proj", 3, 24), layer=3, key=in_layer(3, "self_attn.k_proj")),
+    Fault("rolled rows", rolled("v_proj", 2, 5), layer=2, key=in_layer(2, "self_attn.v_proj")),
+    Fault("a layer of another model", stranger(2), layer=2),
+    Fault("weights that sum to 3", three_times, layer=0),
+    Fault("a head of another tokenizer", shuffled(HEAD), key="lm_head.weight"),
+    Fault("a truncated embedding", cut_to(512, EMBEDDING), key="model.embed_tokens.weight", level=Level.BROKEN),
+    Fault("fewer rows than tokens", cut_to(700, EMBEDDING, HEAD), lambda c: c.update(vocab_size=700),
           key="model.embed_tokens.weight", level=Level.BROKEN),
     Fault("another theta", config=lambda c: c.update(rope_parameters={"rope_theta": 5e5, "rope_type": "default"}),
           key="rope_theta"),
@@ -148,7 +78,8 @@ FAULTS = [
     Fault("an eos of another model", folder=_eos_of_another_model, key="eos_token_id"),
     Fault("a lost tensor", lambda w: w.pop(in_layer(2, "mlp.up_proj")), layer=2, key=in_layer(2, "mlp.up_proj"),
           level=Level.BROKEN),
-    Fault("a tensor of another shape", _shape, layer=3, key=in_layer(3, "mlp.gate_proj"), level=Level.BROKEN),
+    Fault("a tensor of another shape", cut_to(200, in_layer(3, "mlp.gate_proj")), layer=3,
+          key=in_layer(3, "mlp.gate_proj"), level=Level.BROKEN),
     Fault("a lost head", lambda w: w.pop("lm_head.weight"), key="lm_head.weight", level=Level.BROKEN),
 ]  # fmt: skip
 
@@ -166,10 +97,10 @@ def test_a_planted_fault_is_found_and_named(fault: Fault, tmp_path: Path) -> Non
 
 
 def test_what_was_done_to_a_matrix_is_said(tmp_path: Path) -> None:
-    heads = changed(REV, tmp_path / "heads", _roll_heads("q_proj", 1, 24))
-    rows = changed(REV, tmp_path / "rows", _roll_heads("q_proj", 1, 5))
-    swapped = changed(REV, tmp_path / "swapped", lambda weights: swap_layers(weights, 1, 2))
-    told = [[found.message for found in check(folder, [BASE]).findings] for folder in (heads, rows, swapped)]
+    heads = changed(REV, tmp_path / "heads", rolled("q_proj", 1, 24))
+    rows = changed(REV, tmp_path / "rows", rolled("q_proj", 1, 5))
+    places = changed(REV, tmp_path / "swapped", swapped(1, 2))
+    told = [[found.message for found in check(folder, [BASE]).findings] for folder in (heads, rows, places)]
     assert told[0] == [
         "layer 1: self_attn.q_proj.weight is that of base's layer 1 with its heads permuted (by 24 rows)."
     ]
@@ -238,7 +169,7 @@ merge_method: passthrough
 def test_a_folder_that_is_not_what_its_recipe_makes_is_broken(tmp_path: Path) -> None:
     """An off-by-one stack passes for a stack; its recipe tells it."""
     lamina.merge(f"stack: [{{model: {BASE}, layers: [0-1, 2-3]}}]\n", tmp_path / "right")
-    wrong = changed(tmp_path / "right", tmp_path / "wrong", lambda weights: swap_layers(weights, 2, 3))
+    wrong = changed(tmp_path / "right", tmp_path / "wrong", swapped(2, 3))
     report = check(wrong)
     assert report.verdict is Level.BROKEN
     assert [found.layer for found in report.findings if found.code == "not-as-planned"] == [2, 3]
@@ -301,7 +232,7 @@ def test_rows_of_an_embedding_are_compared_without_what_they_have_in_common(tmp_
 
     def shuffle(weights: Weights) -> None:
         lean(weights)
-        _embedding_of_another_tokenizer(weights)
+        shuffled(EMBEDDING)(weights)
 
     parent = changed(BASE, tmp_path / "parent", lean)
     report = check(changed(BASE, tmp_path / "shuffled", shuffle), [parent])

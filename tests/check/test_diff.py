@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 import lamina
+from benchmarks.tampering import in_layer, swapped
 from lamina.check.diff import Diff, diff
 from lamina.errors import CheckpointError
 
-from .family import MODELS, Weights, changed, in_layer, swap_layers
+from .family import MODELS, Weights, changed
 
 BASE, REV, SORT = (MODELS / name for name in ("base", "rev", "sort"))
 
@@ -61,8 +62,8 @@ def test_layers_of_a_deeper_model_are_found_where_they_come_from(tmp_path: Path)
 
 
 def test_layers_that_changed_places_are_found(tmp_path: Path) -> None:
-    swapped = changed(BASE, tmp_path / "swapped", lambda weights: swap_layers(weights, 1, 2))
-    assert diff(BASE, swapped).counterparts == (0, 2, 1, 3)
+    places = changed(BASE, tmp_path / "swapped", swapped(1, 2))
+    assert diff(BASE, places).counterparts == (0, 2, 1, 3)
 
 
 def _noise(scale: float, seed: int, weights: Weights) -> None:

@@ -84,7 +84,7 @@ def test_without_tokenizer_and_card_their_files_are_not_there(lamina: Lamina, fo
     lamina("merge", "average.yml", "whole")
     lamina("merge", "average.yml", "bare", "--no-copy-tokenizer", "--no-write-model-card")
     whole, bare = ({path.name for path in (folder / name).iterdir()} for name in ("whole", "bare"))
-    assert whole - bare == {"tokenizer.json", "tokenizer_config.json", "README.md", "mergekit_config.yml"}
+    assert whole - bare == {"tokenizer.json", "tokenizer_config.json", "README.md", "layers.svg", "mergekit_config.yml"}
 
 
 def test_quiet_says_nothing_and_verbose_shows_the_plan(lamina: Lamina) -> None:
@@ -93,6 +93,12 @@ def test_quiet_says_nothing_and_verbose_shows_the_plan(lamina: Lamina) -> None:
     verbose = lamina("merge", "stack.yml", "verbose", "-v")
     assert "5 layers" in verbose.out
     assert "merged in" in verbose.out
+
+
+def test_the_last_line_says_how_to_check_what_was_made(lamina: Lamina) -> None:
+    assert lamina("merge", "average.yml", "my out").out.endswith("\nnext: lamina check 'my out'\n")
+    assert lamina("merge", "average.yml", "my out").out.endswith("\nnext: lamina check 'my out'\n")
+    assert "next:" not in lamina("merge", "average.yml", "checked", "--check").out
 
 
 def test_a_dry_run_writes_nothing(lamina: Lamina, folder: Path) -> None:

@@ -43,6 +43,27 @@ def test_the_folder_of_a_published_merge_plans_to_the_same_digest(lamina: Lamina
     assert lamina("plan", "out", "--json").data["digest"] == made["digest"]
 
 
+def test_the_layers_are_drawn_as_a_merge_has_them(lamina: Lamina, folder: Path) -> None:
+    run = lamina("plan", "stack.yml", "--svg", "picture.svg")
+    assert run.out.endswith("no errors\n")
+    lamina("merge", "stack.yml", "out")
+    assert (folder / "picture.svg").read_bytes() == (folder / "out" / "layers.svg").read_bytes()
+
+
+def test_no_other_file_is_drawn_over(lamina: Lamina, folder: Path) -> None:
+    before = (folder / "stack.yml").read_bytes()
+    run = lamina("plan", "stack.yml", "--svg", "stack.yml")
+    assert run.code == 2
+    assert "write stack.svg" in run.err
+    assert (folder / "stack.yml").read_bytes() == before
+
+
+def test_a_picture_that_cannot_be_written_is_a_letter(lamina: Lamina) -> None:
+    run = lamina("plan", "stack.yml", "--svg", "nowhere/picture.svg")
+    assert run.code == 1
+    assert "nowhere/picture.svg: no such file or directory" in run.err.lower()
+
+
 def test_as_slices_plans_to_the_same_digest(lamina: Lamina, folder: Path) -> None:
     (folder / "slices.yml").write_text(lamina("plan", "stack.yml", "--as-slices").out)
     plans = [lamina("plan", name, "--json").data for name in ("stack.yml", "slices.yml")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from lamina.cli.scan import SCAN_FIELDS
+
 from .conftest import Lamina
 
 BASE = "models/base"
@@ -105,3 +107,49 @@ def test_a_model_that_is_not_there_is_told(lamina: Lamina) -> None:
     run = lamina("upscale", "nowhere", "deep")
     assert run.code == 2
     assert "nowhere" in run.err
+
+
+def test_a_scan_writes_nothing_and_names_the_command_that_writes_the_best(lamina: Lamina, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    run = lamina("upscale", BASE, "--scan", "--to", 6, "--limit", 2)
+    assert run.code == 0, run.err
+    assert sorted(folder.iterdir()) == before
+    assert "rows of 256 tokens: prose (2), code (2), chat (2)" in run.out
+    assert "0-2, then 1-3" in run.out
+    assert "SOLAR" in run.out
+    command = run.out.splitlines()[-1].removeprefix("next: lamina ").replace("OUT", "deep").split()
+    assert lamina(*command).code == 0
+    assert json.loads((folder / "deep/config.json").read_text())["num_hidden_layers"] == 6
+
+
+def test_a_scan_in_json_has_every_layer_and_cut(lamina: Lamina) -> None:
+    data = lamina("upscale", BASE, "deep", "--scan", "--drop", 1, "--limit", 2, "--json").data
+    assert set(data) == set(SCAN_FIELDS)
+    assert [(each["first"], each["second"]) for each in data["cuts"]] == [(2, 0), (3, 1), (4, 2)]
+    assert len(data["layers"]) == 4
+    assert data["best"] in data["cuts"]
+    assert data["next"].startswith(f"lamina upscale {BASE} deep --to 6")
+    assert data["best"]["loss"] == min(each["loss"] for each in data["cuts"])
+
+
+def test_a_scan_takes_a_text_of_ones_own(lamina: Lamina, folder: Path) -> None:
+    (folder / "own.txt").write_text("It is a truth universally acknowledged. " * 200)
+    run = lamina("upscale", BASE, "--scan", "--to", 5, "--limit", 2, "--text", "own.txt")
+    assert "own.txt (2)" in run.out
+
+
+def test_flags_that_do_not_go_with_a_scan_are_told(lamina: Lamina) -> None:
+    run = lamina("upscale", BASE, "--scan", "--first", 3, "--overlap", "ramp")
+    assert (run.code, "leave out --first, --overlap" in run.err) == (2, True)
+    run = lamina("upscale", BASE, "deep", "--limit", 2)
+    assert (run.code, "they go with --scan" in run.err) == (2, True)
+    run = lamina("upscale", BASE)
+    assert (run.code, "Missing argument 'OUT'" in run.err) == (2, True)
+
+
+def test_the_cut_can_be_placed(lamina: Lamina, folder: Path) -> None:
+    assert lamina("upscale", BASE, "deep", "--to", 6, "--first", 2).code == 0
+    text = (folder / "deep.yml").read_text()
+    assert "layers: 0-1}" in text
+    assert "layers: 0-3}" in text
+    assert "`--first` says nothing to" in lamina("upscale", BASE, "d", "--method", "llama-pro", "--first", 2).err

@@ -90,3 +90,19 @@ def test_cards_do_not_change_the_digest(models: Path) -> None:
     before = planned(models).digest
     write_card(models / "rev", "---\nlicense: apache-2.0\n---\n")
     assert planned(models).digest == before
+
+
+def test_the_card_shows_the_picture_and_says_it_in_words(models: Path) -> None:
+    plan = planned(models)
+    [picture] = [file for file in plan.files if file.name == "layers.svg"]
+    assert picture.content.startswith(b"<svg ")
+    assert picture.about_the_merge
+    assert f"{models}".encode() not in picture.content
+    assert "![4 layers. Layers 0-3: rev 0-3 + sort 0-3, 0.5 + 0.5.](layers.svg)\n" in card(plan)
+
+
+def test_a_name_with_the_signs_of_markdown_is_written_as_it_is(models: Path) -> None:
+    name = "a](x)![`b`]_<i>_"
+    (models / "rev").rename(models / name)
+    plan = lamina.plan({"models": [{"model": str(models / name)}], "merge_method": "passthrough"})
+    assert r"a\](x)\!\[\`b\`\]\_\<i\>\_ 0-3, copied.](layers.svg)" in card(plan)

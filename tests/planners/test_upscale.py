@@ -21,7 +21,7 @@ from lamina.architectures.quirks import PARTS
 from lamina.errors import RecipeError
 from lamina.models.plain import PlainModel
 from lamina.planners.training import training_files
-from lamina.planners.upscale import Upscaling, llama_pro, solar
+from lamina.planners.upscale import Upscaling, cuts_to, llama_pro, middle_cut, solar
 from lamina.recipe.load import parse_recipe
 from lamina.recipe.stack import slices_of_stack
 from lamina.tensor_spec import DTYPES, TensorSpec
@@ -96,6 +96,25 @@ def test_solar_has_the_depth_that_was_asked_for(layers: int, data: st.DataObject
     to = data.draw(st.integers(layers + 1, 2 * layers))
     found = solar(model(layers), to=to)
     assert len(sources(found, layers)) == found.depth == to
+
+
+@given(st.integers(2, 60), st.data())
+def test_the_cut_can_be_placed(layers: int, data: st.DataObject) -> None:
+    to = data.draw(st.integers(layers + 1, 2 * layers))
+    cut = data.draw(st.sampled_from(cuts_to(layers, to)))
+    found = solar(model(layers), to=to, first=cut.first)
+    assert sources(found, layers) == [[layer] for layer in cut.order(layers)]
+    assert len(cut.order(layers)) == to
+    assert found.train == {cut.first - 1: cut.first - 1, cut.first: cut.second}
+    assert middle_cut(layers, to) in cuts_to(layers, to)
+    assert solar(model(layers), to=to, first=middle_cut(layers, to).first).text == solar(model(layers), to=to).text
+
+
+def test_a_cut_that_cannot_make_the_depth_is_refused() -> None:
+    for first in (17, 31):
+        message = refused(lambda first=first: solar(model(30), to=48, first=first))
+        assert message == f"for 48 layers the first copy can bring 18 to 30 of its 30 layers, not {first}."
+    assert "blends whole copies" in refused(lambda: solar(model(30), to=48, first=20, overlap="ramp"))
 
 
 def test_drop_is_per_copy() -> None:

@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import SPEC, Recipe, job, merged, plan_of, read
 
-from lamina.expressions.inspect import reads
-from lamina.expressions.nodes import Cast, Expr, Merge, Read
+from lamina.expressions.nodes import Cast, Merge, Read
 from lamina.plans.explain import SHADES, end_rows, layer_map, layer_rows, tracks
-from lamina.plans.plan import Input, Job, Plan
-from lamina.tensor_spec import BF16, F32, TensorSpec
-
-SPEC = TensorSpec((2, 2), BF16)
-Recipe = Sequence[tuple[str, int, float]]  # what a layer is made of: model, its layer, factor
-
+from lamina.plans.plan import Job, Plan
+from lamina.tensor_spec import F32, TensorSpec
 
 # Rows
 
@@ -224,32 +220,6 @@ def test_a_map_is_as_many_lines_as_tracks_and_a_ruler(layers: list[Any]) -> None
 
 
 # Helpers
-
-
-def read(model: str, layer: int) -> Read:
-    return Read(model, f"model.layers.{layer}.w", SPEC)
-
-
-def merged(recipe: Recipe) -> Expr:
-    """A layer's one tensor: read as it is where one source counts 1, else a weighted sum."""
-    if len(recipe) == 1 and recipe[0][2] == 1:
-        return read(recipe[0][0], recipe[0][1])
-    inputs = tuple(read(model, layer) for model, layer, _ in recipe)
-    return Merge("linear", inputs, tuple(factor for _, _, factor in recipe), None, SPEC)
-
-
-def job(name: str, expr: Expr) -> Job:
-    return Job(name, expr, int(name.split(".")[2]))
-
-
-def plan_of(content: Sequence[Any]) -> Plan:
-    """A plan of jobs, or of layers with one tensor each."""
-    jobs = [
-        item if isinstance(item, Job) else job(f"model.layers.{number}.w", merged(item))
-        for number, item in enumerate(content)
-    ]
-    models = dict.fromkeys(source.model for each in jobs for source in reads(each.expr))
-    return Plan("recipe.yml", "linear", tuple(jobs), (), tuple(Input(name, "") for name in models))
 
 
 def rows(plan: Plan) -> list[str]:

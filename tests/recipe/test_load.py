@@ -452,6 +452,25 @@ def test_a_file_that_cannot_be_read_is_a_letter(name: str, tmp_path: Path) -> No
         load_recipe(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["recpie.yml", "recipe", "recipe.yaml", "Recipe.ymll"])
+def test_a_name_near_a_recipe_s_gets_that_recipe_s_name(name: str, tmp_path: Path) -> None:
+    for each in ("recipe.yml", "other.yml", "recipe.txt"):
+        (tmp_path / each).write_text("")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / name)
+    [problem] = caught.value.problems
+    assert problem.message == f"{tmp_path / name}: no such file. Did you mean `{tmp_path / 'recipe.yml'}`?"
+    assert problem.suggestion == str(tmp_path / "recipe.yml")
+
+
+def test_a_name_near_nothing_gets_no_other_and_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yml").write_text("")
+    with pytest.raises(RecipeError, match=r"average\.yml: no such file\.\n"):
+        load_recipe(tmp_path / "average.yml")
+    with pytest.raises(RecipeError, match=rf"no such file, and no folder {tmp_path / 'recipes'}\.\n"):
+        load_recipe(tmp_path / "recipes" / "recipe.yml")
+
+
 # Whatever the text
 
 

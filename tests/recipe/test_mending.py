@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from lamina.errors import Change, Problem
-from lamina.recipe.mending import END, Move, Put, Remove, Rename, Rewrite, Step, changes_of
+from lamina.recipe.mending import changes_of
+from lamina.recipe.steps import END, Move, Put, Remove, Rename, Rewrite, Step
 from lamina.recipe.yaml_text import flow
 
 TEXT = """\
