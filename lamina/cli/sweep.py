@@ -20,6 +20,7 @@ from lamina.errors import MissingExtra, TaskError, did_you_mean
 from lamina.evaluate.evaluation import DTYPES, Template
 from lamina.evaluate.harness import Harness
 from lamina.evaluate.skills import examples_folder
+from lamina.evaluate.tasks import OWN_NAMES
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
 from lamina.recipe.load import RecipeLike
@@ -171,7 +172,7 @@ def _check_no_task_flags(name: str) -> None:
 
 def _harness(name: str, **how: Any) -> Harness:
     try:
-        return Harness(**how)
+        return Harness(other_names=(*METRICS, *OWN_NAMES), **how)
     except MissingExtra as error:
         hint = did_you_mean(name, METRICS)
         if hint.startswith(" Did"):

@@ -55,7 +55,8 @@ class _Of:
 class Harness:
     """The harness, set up in one way for all models: `template`, `batch`, `device`, `few_shot`, `limit`.
 
-    `few_shot` of None leaves to each task how many examples it shows. Raises MissingExtra without the extra `eval`.
+    `few_shot` of None leaves to each task how many examples it shows. `other_names` are what else the caller knows, for
+    the letter about a name that the harness does not. Raises MissingExtra without the extra `eval`.
     """
 
     def __init__(
@@ -67,13 +68,14 @@ class Harness:
         limit: int | None = None,
         allow_own_code: bool = False,
         shown: bool = False,
+        other_names: Sequence[str] = OWN_NAMES,
     ) -> None:
         try:
             self.version = version("lm_eval")
         except PackageNotFoundError as error:
             raise MissingExtra("eval", "lm_eval") from error
         self.device, self._batch, self._few_shot, self._limit = device, batch, few_shot, limit
-        self._allow_own_code, self._shown = allow_own_code, shown
+        self._allow_own_code, self._shown, self._other_names = allow_own_code, shown, other_names
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class Harness:
         if isinstance(task.content, str) and not mine:
             known = [*manager.all_tasks, *manager.all_groups, *manager.all_tags]
             if task.content not in known:
-                hint = _near(task.content, [*OWN_NAMES, *known])
+                hint = _near(task.content, [*self._other_names, *known])
                 raise TaskError(f"lm-eval {self.version} has no task `{task.content}`.{hint}")
         try:
             with self.quiet(), tempfile.TemporaryDirectory(prefix="lamina-eval-") as folder:
