@@ -56,10 +56,15 @@ def among_pairs(differences: Sequence[Sequence[float]], candidates: int) -> list
     This is for differences from the best of them: which that is was chosen on the same items, so that any pair might
     have been looked at. Bonferroni's bound, wider than need be: more is called chance, never less.
     """
-    width = NormalDist().inv_cdf(1 - 0.05 / max(2, candidates * (candidates - 1)))
+    width = width_among_pairs(candidates)
     rows = np.asarray(differences, dtype=np.float64)
     errors = rows.std(axis=1, ddof=1) / math.sqrt(rows.shape[1]) if rows.shape[1] > 1 else np.full(len(rows), math.inf)
     return [Interval(float(mean), float(width * error)) for mean, error in zip(rows.mean(axis=1), errors, strict=True)]
+
+
+def width_among_pairs(candidates: int) -> float:
+    """Half the width, in standard errors, of intervals that hold in 95 of 100 cases for all pairs of so many."""
+    return NormalDist().inv_cdf(1 - 0.05 / max(2, candidates * (candidates - 1)))
 
 
 def students(z: float, degrees: int) -> float:

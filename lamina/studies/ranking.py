@@ -1,0 +1,228 @@
+"""Which of many runs is the best by some scores, and which cannot be told from it by what was asked. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Literal
+
+import numpy as np
+
+from lamina.errors import LedgerError, did_you_mean
+from lamina.evaluate.skills import SKILLS
+from lamina.ledger.runs import Run, Score
+from lamina.studies.chance import students, width_among_pairs
+
+Mark = Literal["best", "within chance", "beyond chance", ""]
+
+SUFFIXES = ("", "-dev")  # `skills-dev` is the mean of `rev-dev` and `sort-dev`
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A run in its place. `mean` is over the names that are ranked by, with its standard error.
+
+    `difference` is from the best, in the unit of the score, and `margin` half the width of its 95% interval, which
+    holds for all pairs of the ranking at once; `paired` where it is over the same items. `mark` says what follows; it
+    is empty where that is not known: `margin` is None without standard errors, and a mean may be no number. `run` has
+    the mean as its first score.
+    """
+
+    run: Run
+    mean: float
+    error: float | None
+    difference: float | None
+    margin: float | None
+    paired: bool
+    mark: Mark
+    is_parent: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All runs with these scores, the best first: whole ones, and limited ones among themselves, which have no marks.
+
+    `older` is how many rows were left out, because a newer one tells of the same model.
+    """
+
+    name: str
+    whole: tuple[Ranked, ...]
+    limited: tuple[Ranked, ...]
+    older: int
+
+    @property
+    def best(self) -> Ranked | None:
+        return next((each for each in self.whole if each.mark == "best"), None)
+
+    @property
+    def best_parent(self) -> Ranked | None:
+        return next((each for each in self.whole if each.is_parent), None)
+
+
+def items_needed(name: str) -> list[str]:
+    """The scores whose items `ranking` compares by, for what `--sort` calls `name`."""
+    return [part for each in dict.fromkeys([name, *name.split(",")]) for part in (each, *_parts(each))]
+
+
+def ranking(runs: Sequence[Run], name: str, *, parents_among: Iterable[Run] = (), every: bool = False) -> Ranking:
+    """Rank runs, the newest first, by a score or by the mean of several: `skills`, or `rev,sort`.
+
+    `skills` is the mean over the kinds of bundled questions, of an evaluation as of a sweep. Of a model that was
+    scored several times its newest scores are taken, or, with `every`, each row by itself. Rows that are models
+    without a recipe and went into another of the runs are parents, and more of them are taken from `parents_among`.
+    Raises LedgerError where no run has the scores, or they have no mean.
+    """
+    called = {PurePath(parent.name).name for run in runs for parent in run.parents}
+    known = {run.number for run in runs}
+    more = [run for run in parents_among if run.number not in known and _is_parent(run, called)]
+    rows = [*runs, *more]
+    wanted = _wanted(rows, name)
+    models = [[run] for run in rows] if every else [*_by_model(rows).values()]
+    scored = [found for each in models if (found := _scored(each, wanted, name)) is not None]
+    if not scored:
+        raise LedgerError(f"no run here has all of {', '.join(wanted)}, in one unit, to take a mean of.")
+    whole = sorted((each for each in scored if not each.mean.limited), key=_Scored.order)
+    limited = sorted((each for each in scored if each.mean.limited), key=_Scored.order)
+    best = whole[0] if whole and not math.isnan(whole[0].mean.value) else None
+    width = width_among_pairs(len(whole))
+    return Ranking(
+        name,
+        tuple(_placed(each, best, width, _is_parent(each.run, called)) for each in whole),
+        tuple(_placed(each, None, width, _is_parent(each.run, called)) for each in limited),
+        sum(each.older for each in scored),
+    )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A model with the mean and what it is made of, each score with its weight; `older` rows have one of them too."""
+
+    run: Run
+    mean: Score
+    made_of: tuple[tuple[float, Score], ...]
+    older: int
+
+    def order(self) -> tuple[bool, float]:
+        """The best first; what is no number last."""
+        value = self.mean.value
+        return math.isnan(value), value if self.mean.lower_is_better else -value
+
+
+def _wanted(runs: Sequence[Run], name: str) -> list[str]:
+    names = list(dict.fromkeys(score.name for run in runs for score in run.scores))
+    if name in names:
+        return [name]
+    wanted = name.split(",")
+    for each in wanted:
+        if each not in names and not all(part in names for part in _parts(each) or (each,)):
+            known = did_you_mean(each, names) if names else " No run here has any score yet."
+            raise LedgerError(f"no run here has a score `{each}`.{known}")
+    return wanted
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The scores that a score is the mean of; none where it is one of its own."""
+    suffix = next((suffix for suffix in SUFFIXES if name == f"skills{suffix}"), None)
+    return () if suffix is None else tuple(f"{skill}{suffix}" for skill in SKILLS)
+
+
+def _by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The rows of each model, by its plan, else by the digest that an evaluation took; else a row is its own."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.plan or str(run.details.get("digest", "")) or run.id, []).append(run)
+    return found
+
+
+def _scored(rows: Sequence[Run], wanted: Sequence[str], name: str) -> _Scored | None:
+    """The newest scores of a model's rows, whole ones before limited ones. None where some are missing."""
+    return next((found for limited in (False, True) if (found := _of(rows, wanted, name, limited)) is not None), None)
+
+
+def _of(rows: Sequence[Run], wanted: Sequence[str], name: str, limited: bool) -> _Scored | None:
+    scores: dict[str, Score] = {}
+    first: Run | None = None
+    for row in rows:
+        for score in row.scores:
+            if score.limited == limited and score.name not in scores:
+                scores[score.name] = score
+                first = first or row
+    made_of: list[tuple[float, Score]] = []
+    for each in wanted:
+        parts = _parts(each)
+        names = parts if parts and all(part in scores for part in parts) else (each,)
+        if not all(part in scores for part in names):
+            return None
+        made_of += [(1 / len(wanted) / len(names), scores[part]) for part in names]
+    kinds = {(score.unit, score.lower_is_better) for _, score in made_of}
+    if first is None or len(kinds) > 1:
+        return None
+    mean = _mean(made_of, name)
+    others = [score for score in scores.values() if score.name != name]
+    same = sum(row.score(made_of[0][1].name) is not None for row in rows)
+    return _Scored(replace(first, scores=(mean, *others)), mean, tuple(made_of), same - 1)
+
+
+def _mean(made_of: Sequence[tuple[float, Score]], name: str) -> Score:
+    first = made_of[0][1]
+    if len(made_of) == 1:
+        return replace(first, name=name)
+    errors = [weight * score.stderr for weight, score in made_of if score.stderr is not None]
+    counts = [score.n for _, score in made_of if score.n is not None]
+    return Score(
+        name,
+        sum(weight * score.value for weight, score in made_of),
+        math.hypot(*errors) if len(errors) == len(made_of) else None,
+        sum(counts) if len(counts) == len(made_of) else None,
+        unit=first.unit,
+        limited=first.limited,
+        lower_is_better=first.lower_is_better,
+    )
+
+
+def _placed(found: _Scored, best: _Scored | None, width: float, is_parent: bool) -> Ranked:
+    mean = found.mean
+    if best is None or math.isnan(mean.value):
+        return Ranked(found.run, mean.value, mean.stderr, None, None, False, "", is_parent)
+    if found is best:
+        return Ranked(found.run, mean.value, mean.stderr, 0.0, 0.0, True, "best", is_parent)
+    difference = mean.value - best.mean.value
+    error, count, paired = _error(found, best)
+    margin = None if error is None else students(width, count - 1) * error if error else 0.0
+    mark: Mark = "" if margin is None else "within chance" if abs(difference) <= margin else "beyond chance"
+    return Ranked(found.run, mean.value, mean.stderr, difference, margin, paired, mark, is_parent)
+
+
+def _error(first: _Scored, second: _Scored) -> tuple[float | None, int, bool]:
+    """The standard error of the difference of two means, the fewest items it is from, and whether all are paired.
+
+    Scores over the same items count by their differences item by item, others as independent ones.
+    """
+    pairs = list(zip(first.made_of, second.made_of, strict=False))
+    if [each.name for _, each in first.made_of] != [each.name for _, each in second.made_of]:
+        pairs = [((1.0, first.mean), (1.0, second.mean))]
+    errors: list[float] = []
+    counts: list[int] = []
+    paired = True
+    for (weight, ours), (_, theirs) in pairs:
+        if ours.items and ours.items_digest and (ours.items_digest, len(ours.items)) == (
+            theirs.items_digest, len(theirs.items),
+        ):  # fmt: skip
+            differences = np.subtract(ours.items, theirs.items)
+            count = len(differences)
+            errors.append(weight * (float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf))
+            counts.append(count)
+        elif ours.stderr is not None and theirs.stderr is not None:
+            paired = False
+            errors.append(weight * math.hypot(ours.stderr, theirs.stderr))
+            counts += [score.n for score in (ours, theirs) if score.n is not None]
+        else:
+            return None, 0, False
+    return math.hypot(*errors), min(counts, default=1_000_000), paired
+
+
+def _is_parent(run: Run, called: set[str]) -> bool:
+    names: Iterator[str] = (PurePath(name).name for name in (run.name, run.output))
+    return not run.recipe and not run.plan and any(name in called for name in names)
