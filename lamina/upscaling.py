@@ -29,6 +29,7 @@ def upscale(
     method: Method = "solar",
     to: int | None = None,
     drop: int | None = None,
+    first: int | None = None,
     overlap: Overlap = "cut",
     scale_repeated: float | None = None,
     add: int | None = None,
@@ -45,9 +46,9 @@ def upscale(
     the folder `training.md` and `training.json` say which layers to train. Raises LaminaError.
     """
     recipe = upscale_recipe(
-        model, out, method=method, to=to, drop=drop, overlap=overlap, scale_repeated=scale_repeated, add=add, at=at,
-        cache_dir=options.get("cache_dir"), token=options.get("token"), offline=options.get("offline", False),
-        revision=options.get("revision"),
+        model, out, method=method, to=to, drop=drop, first=first, overlap=overlap, scale_repeated=scale_repeated,
+        add=add, at=at, cache_dir=options.get("cache_dir"), token=options.get("token"),
+        offline=options.get("offline", False), revision=options.get("revision"),
     )  # fmt: skip
     check_beside(recipe, force=force)
     result = merge(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
@@ -62,6 +63,7 @@ def upscale_recipe(
     method: Method = "solar",
     to: int | None = None,
     drop: int | None = None,
+    first: int | None = None,
     overlap: Overlap = "cut",
     scale_repeated: float | None = None,
     add: int | None = None,
@@ -73,9 +75,10 @@ def upscale_recipe(
 ) -> Recipe:
     """The recipe of an up-scaling, to be planned, merged or loaded like any other. Reads config and headers only.
 
-    "solar" lays the model over itself: `to` layers in all, or `drop` from each copy, the copies cut, or blended where
-    they cross (`overlap`); `scale_repeated` is a factor on the outputs of layers that are there twice. "llama-pro"
-    adds layers that change nothing until they are trained: `add` of them evenly spread, or `at` output layers.
+    "solar" lays the model over itself: `to` layers in all, or `drop` from each copy, the copies cut after the first
+    copy's `first` layers, or blended where they cross (`overlap`); `scale_repeated` is a factor on the outputs of
+    layers that are there twice. "llama-pro" adds layers that change nothing until they are trained: `add` of them
+    evenly spread, or `at` output layers.
 
     With `out` the recipe is for the file `OUT.yml`, else for the working directory. Raises RecipeError where the
     model cannot be up-scaled as asked, with the reason.
@@ -97,10 +100,10 @@ def upscale_recipe(
             raise RecipeError([Problem("upscale", message)])
         if method == "solar":
             _refuse_unless_none(method, add=add, at=at or None)
-            found = solar(opened, to=to, drop=drop, overlap=overlap, scale_repeated=scale_repeated)
+            found = solar(opened, to=to, drop=drop, first=first, overlap=overlap, scale_repeated=scale_repeated)
         else:
             own = None if overlap == "cut" else overlap
-            _refuse_unless_none(method, to=to, drop=drop, overlap=own, scale_repeated=scale_repeated)
+            _refuse_unless_none(method, to=to, drop=drop, first=first, overlap=own, scale_repeated=scale_repeated)
             found = llama_pro(opened, add=add, at=at)
         return replace(parse_recipe(found.text, str(file)), notes=training_files(opened, found))
     finally:
@@ -131,7 +134,7 @@ def _name_beside(ref: ModelRef, file: Path) -> str:
     return str(replace(ref, path=os.path.relpath(folder, file.parent)))
 
 
-_TAKES = {"solar": "`--to`, `--drop`, `--overlap` and `--scale-repeated`", "llama-pro": "`--add` and `--at`"}
+_TAKES = {"solar": "`--to`, `--drop`, `--first`, `--overlap` and `--scale-repeated`", "llama-pro": "`--add` and `--at`"}
 
 
 def _refuse_unless_none(method: str, **given: object) -> None:

@@ -130,20 +130,29 @@ class RunningModel:
 
     def observe(self, rows: Tokens, watched: Sequence[int] = ()) -> Observation:
         """Losses of every row, and what layers receive at the `watched` positions of it."""
-        torch = self._torch
-        vocabulary = int(self.model.config.get_text_config().vocab_size)
-        at_once = max(1, LOGITS_BYTES // (4 * vocabulary * rows.shape[1]))
         losses: list[Floats] = []
         inputs: list[list[Floats]] = [[] for _ in self.layers]
-        for start in range(0, len(rows), at_once):
-            part = torch.from_numpy(rows[start : start + at_once]).to(self._device)
-            with torch.no_grad(), self._watching(inputs if watched else [], watched):
-                logits = self.model(part, use_cache=False).logits
-                flat = logits[:, :-1].float().flatten(0, 1)
-                loss = torch.nn.functional.cross_entropy(flat, part[:, 1:].flatten(), reduction="none")
-            losses.append(loss.reshape(len(part), -1).cpu().numpy())
+        for part in self.parts(rows):
+            with self._watching(inputs if watched else [], watched):
+                losses.append(self.losses(part))
         seen = tuple(np.concatenate(each) for each in inputs) if watched else ()
         return Observation(np.concatenate(losses), seen)
+
+    def parts(self, rows: Tokens) -> Iterator[Any]:
+        """The rows as tensors on the device, as many at once as their logits leave memory for."""
+        vocabulary = int(self.model.config.get_text_config().vocab_size)
+        at_once = max(1, LOGITS_BYTES // (4 * vocabulary * rows.shape[1]))
+        for start in range(0, len(rows), at_once):
+            yield self._torch.from_numpy(rows[start : start + at_once]).to(self._device)
+
+    def losses(self, part: Any) -> Floats:
+        """The loss at each token of a part of the rows but their first, nats, [rows, length - 1]."""
+        torch = self._torch
+        with torch.no_grad():
+            flat = self.model(part, use_cache=False).logits[:, :-1].float().flatten(0, 1)
+            loss = torch.nn.functional.cross_entropy(flat, part[:, 1:].flatten(), reduction="none")
+        found: Floats = loss.reshape(len(part), -1).cpu().numpy()
+        return found
 
     def answer(self, prompt: str, most: int) -> Answer:
         """At most `most` tokens, always the likeliest."""

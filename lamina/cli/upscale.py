@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 
 @click.command()
 @click.argument("model")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--method", type=click.Choice(("solar", "llama-pro")), default="solar", show_default=True,
     help="Lay the model over itself, or add layers that change nothing until they are trained.",
@@ -52,6 +53,10 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--drop", type=int, metavar="N",
     help="solar: layers dropped from each copy.  [default: a quarter, or what keeps the rhythm of layer kinds]",
+)  # fmt: skip
+@click.option(
+    "--first", type=int, metavar="N",
+    help="solar: layers of the first copy; the second brings the last ones.  [default: both lose alike]",
 )  # fmt: skip
 @click.option(
     "--overlap", type=click.Choice(("cut", "ramp", "average")), default="cut", show_default=True,
@@ -63,6 +68,16 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 )  # fmt: skip
 @click.option("--add", type=int, metavar="N", help="llama-pro: new layers, evenly spread.  [default: a quarter]")
 @click.option("--at", type=_Layers(), metavar="N,N,...", help="llama-pro: the output layers that are new, from 0.")
+@click.option(
+    "--scan", "scans", is_flag=True,
+    help="Write nothing: what each layer changes, and what each cut to --to layers loses (extra `hf`).",
+)  # fmt: skip
+@click.option(
+    "--text", "texts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="--scan: on this text; may be repeated.  [default: bundled prose, code and chat]",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(2), metavar="N", help="--scan: choose on N rows of each text.")
+@click.option("--device", metavar="NAME", help="--scan: where the model is run: cpu, cuda.  [default: cpu]")
 @click.option("--recipe", "only_recipe", is_flag=True, help="Print the recipe that it stands for, nothing else.")
 @hub_options
 @workers_option
@@ -76,14 +91,19 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 @click.option("-v", "--verbose", is_flag=True, help="Print the plan before merging.")
 def upscale(
     model: str,
-    out: Path,
+    out: Path | None,
     method: Method,
     to: int | None,
     drop: int | None,
+    first: int | None,
     overlap: Overlap,
     scale_repeated: float | None,
     add: int | None,
     at: tuple[int, ...] | None,
+    scans: bool,
+    texts: tuple[Path, ...],
+    limit: int | None,
+    device: str | None,
     only_recipe: bool,
     hub: HubOptions,
     workers: int | None,
@@ -99,13 +119,26 @@ def upscale(
     """Make MODEL deeper, into the folder OUT: a recipe is written for you, and merged like any other.
 
     The recipe is kept as OUT.yml beside OUT. In OUT, training.md and training.json say which layers to train.
+    --scan says beforehand where to cut.
 
     Example: lamina upscale SmolLM2-135M deeper --to 48
     """
+    if scans:
+        mine = {"--method": method != "solar", "--first": first is not None, "--overlap": overlap != "cut",
+                "--scale-repeated": scale_repeated is not None, "--add": add is not None, "--at": bool(at),
+                "--recipe": only_recipe, "--dry-run": dry_run}  # fmt: skip
+        if foreign := [flag for flag, is_given in mine.items() if is_given]:
+            raise click.UsageError(f"--scan tries every cut of two whole copies: leave out {', '.join(foreign)}.")
+        _scan(model, out, to, drop, texts, limit, device or "cpu", memory, hub, as_json=as_json, quiet=quiet)
+        return
+    if out is None:
+        raise click.UsageError("Missing argument 'OUT'.")
+    if texts or limit is not None or device is not None:
+        raise click.UsageError("--text, --limit and --device are what a model is run with: they go with --scan.")
     options = api.Options(cache_dir=hub.cache_dir, token=hub.token, offline=hub.offline, revision=hub.revision)
     recipe = upscale_recipe(
-        model, out, method=method, to=to, drop=drop, overlap=overlap, scale_repeated=scale_repeated, add=add,
-        at=at or (), **options,  # type: ignore[misc]
+        model, out, method=method, to=to, drop=drop, first=first, overlap=overlap,
+        scale_repeated=scale_repeated, add=add, at=at or (), **options,  # type: ignore[misc]
     )  # fmt: skip
     if only_recipe:
         click.echo(recipe.text, nl=False)
@@ -127,3 +160,38 @@ def upscale(
         print_json(as_data(result) | {"recipe": recipe.file, "train": train})
     elif not quiet:
         click.echo(f"recipe: {recipe.file} · to train: {out / 'training.md'}")
+
+
+def _scan(
+    model: str,
+    out: Path | None,
+    to: int | None,
+    drop: int | None,
+    texts: tuple[Path, ...],
+    limit: int | None,
+    device: str,
+    memory: int | None,
+    hub: HubOptions,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from lamina.cli import scan as told  # with all that measures, which an up-scaling has no use for
+    from lamina.studies.scan import scan
+
+    given = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts}
+
+    def progress(what: str) -> None:
+        if not quiet and not as_json and sys.stderr.isatty():
+            click.echo(f"{what} ...", err=True)
+
+    found = scan(
+        model, to=to, drop=drop, texts=given or None, limit=limit, device=device, memory=memory, hub=hub,
+        progress=progress,
+    )  # fmt: skip
+    command = told.next_command(found, "OUT" if out is None else str(out))
+    if as_json:
+        print_json(told.as_data(found, command))
+        return
+    for line in told.lines(found, command):
+        click.echo(line)

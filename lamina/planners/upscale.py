@@ -39,25 +39,56 @@ class Upscaling:
     why: str
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where two copies of a model are cut: the first `first` layers of it, then those from `second` to its end."""
+
+    first: int
+    second: int
+
+    def order(self, count: int) -> list[int]:
+        """The source layer of each output layer, for a model of `count` layers."""
+        return [*range(self.first), *range(self.second, count)]
+
+    def text(self, count: int) -> str:
+        """`0-23, then 6-29`."""
+        return f"{span(0, self.first - 1)}, then {span(self.second, count - 1)}"
+
+
+def cuts_to(count: int, depth: int) -> list[Cut]:
+    """Every way to cut two copies of `count` layers so that they make `depth`, from the lowest to the highest."""
+    return [Cut(first, first - (depth - count)) for first in range(depth - count, count + 1)]
+
+
+def middle_cut(count: int, depth: int) -> Cut:
+    """SOLAR's: as many layers are dropped at the end of the first copy as at the start of the second, or one less."""
+    dropped = 2 * count - depth
+    return Cut(count - dropped // 2, dropped - dropped // 2)
+
+
 def solar(
     model: PlainModel,
     *,
     to: int | None = None,
     drop: int | None = None,
+    first: int | None = None,
     overlap: Overlap = "cut",
     scale_repeated: float | None = None,
 ) -> Upscaling:
     """The model laid over itself: `to` layers in all, or `drop` of each copy; by default about n/4 are dropped.
 
-    Where layers of several kinds come round, the default is the nearest depth at which their rhythm goes on. With
-    `overlap` ramp or average the copies are whole, and blended where they cross. `scale_repeated` multiplies the
-    outputs of every layer that is there twice. Raises RecipeError.
+    Where layers of several kinds come round, the default is the nearest depth at which their rhythm goes on. The
+    first copy brings `first` layers, by default so many that both copies lose alike. With `overlap` ramp or average
+    the copies are whole, and blended where they cross. `scale_repeated` multiplies the outputs of every layer that is
+    there twice. Raises RecipeError.
     """
     count = model.architecture.depth
-    depth, reason = _solar_depth(count, period_of(kinds_of(model.config, count)), to, drop)
+    depth, reason = solar_depth(model, to=to, drop=drop)
     said = [f"{count} layers up-scaled to {depth}, as in SOLAR (https://arxiv.org/abs/2312.15166)", *reason]
     dropped = 2 * count - depth
     if overlap != "cut" and dropped:
+        if first is not None:
+            raise _refused(f"`--first` places a cut, and `--overlap {overlap}` blends whole copies.")
         if scale_repeated is not None:
             raise _refused(f"`--scale-repeated` is for whole layers, and `--overlap {overlap}` blends them.")
         start = depth - count
@@ -68,17 +99,24 @@ def solar(
         train = {layer: layer for layer in range(start, count)}
         why = "they are blends of layers from different depths: functions that nobody trained"
         return _upscaling(model, f"merge_method: linear\noverlap: {overlap}\n", entries, said, depth, train, why)
-    first, second = range(count - dropped // 2), range(dropped - dropped // 2, count)
+    cut = middle_cut(count, depth)
+    if first is not None:
+        least = depth - count
+        if not least <= first <= count:
+            raise _refused(
+                f"for {depth} layers the first copy can bring {least} to {count} of its {count} layers, not {first}."
+            )
+        cut = Cut(first, first - least)
     said.append(
-        f"layers {span(0, first[-1])}, then {span(second[0], count - 1)}: {dropped // 2} dropped at the end of "
-        f"the first copy, {second[0]} at the start of the second"
+        f"layers {cut.text(count)}: {count - cut.first} dropped at the end of the first copy, {cut.second} at the "
+        "start of the second"
     )
-    entries = [_Entry(first), _Entry(second)]
+    entries = [_Entry(range(cut.first)), _Entry(range(cut.second, count))]
     if scale_repeated is not None:
-        both = range(second[0], first[-1] + 1)
+        both = range(cut.second, cut.first)
         entries = _with_repeated_scaled(model, both, scale_repeated)
         said.append(f"layers {spans(both)} are there twice: what they add is multiplied by {scale_repeated:g}")
-    train = {first[-1]: first[-1], first[-1] + 1: second[0]}
+    train = {cut.first - 1: cut.first - 1, cut.first: cut.second}
     why = "they lie on both sides of the seam, where a layer is given what it was not trained on"
     return _upscaling(model, "merge_method: passthrough\n", entries, said, depth, train, why)
 
@@ -114,8 +152,10 @@ def llama_pro(model: PlainModel, *, add: int | None = None, at: Sequence[int] = 
     return _upscaling(model, "merge_method: passthrough\n", entries, said, len(layers), train, why)
 
 
-def _solar_depth(count: int, period: int, to: int | None, drop: int | None) -> tuple[int, list[str]]:
-    """How deep the result is, and what to say of how that was chosen."""
+def solar_depth(model: PlainModel, *, to: int | None = None, drop: int | None = None) -> tuple[int, list[str]]:
+    """How deep the result is, and what to say of how that was chosen. Raises RecipeError."""
+    count = model.architecture.depth
+    period = period_of(kinds_of(model.config, count))
     if to is not None and drop is not None:
         raise _refused("`--to` and `--drop` say the same thing; give one of them.")
     if drop is not None:

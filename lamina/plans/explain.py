@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from lamina.expressions.inspect import is_copy, shares
@@ -86,10 +87,20 @@ def layer_of(tensor: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def layer_rows(plan: Plan) -> list[LayerRow]:
-    """The layers, those that are made alike in one row."""
+def short_names(plan: Plan) -> dict[str, str]:
+    """Each model's own name, without the folders before it, where that tells the models apart."""
+    short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
+    uses = Counter(short.values())
+    return {name: own if own and uses[own] == 1 else name for name, own in short.items()}
+
+
+Names = Callable[["Plan"], Mapping[str, str]]
+
+
+def layer_rows(plan: Plan, names: Names = short_names) -> list[LayerRow]:
+    """The layers, those that are made alike in one row; `names` says what a model is called."""
     rows: list[list[_Layer]] = []
-    for layer in _layers(plan):
+    for layer in _layers(plan, names):
         if rows and _goes_on(rows[-1], layer):
             rows[-1].append(layer)
         else:
@@ -101,7 +112,7 @@ def layer_rows(plan: Plan) -> list[LayerRow]:
 
 def tracks(plan: Plan) -> list[Track]:
     """Every model at every offset that enters, in the order in which they appear."""
-    layers = _layers(plan)
+    layers = _layers(plan, short_names)
     found: dict[tuple[str, int], list[float]] = {}
     for layer in layers:
         for part in layer.parts:
@@ -162,15 +173,15 @@ class _Layer:
     copied: bool
 
 
-def _layers(plan: Plan) -> list[_Layer]:
+def _layers(plan: Plan, names: Names) -> list[_Layer]:
     """For each output layer its parts, and whether all of it is copied."""
-    names = short_names(plan)
+    called = names(plan)
     by_layer: dict[int, list[Job]] = {}
     for job in plan.jobs:
         if job.layer is not None:
             by_layer.setdefault(job.layer, []).append(job)
     return [
-        _Layer(output, _parts(jobs, names), all(is_copy(job.expr) for job in jobs))
+        _Layer(output, _parts(jobs, called), all(is_copy(job.expr) for job in jobs))
         for output, jobs in sorted(by_layer.items())
     ]
 
@@ -179,22 +190,33 @@ def _parts(jobs: Iterable[Job], names: Mapping[str, str]) -> tuple[Part, ...]:
     """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
     found: dict[tuple[str, int, bool], list[float]] = {}
     for job in jobs:
-        totals: dict[tuple[str, int, bool], float] = {}
-        for share in shares(job.expr):
-            key = (names[share.read.model], layer_of(share.read.name) or 0, share.of_delta)
-            totals[key] = totals.get(key, 0.0) + share.factor
-        for key, total in totals.items():
+        for key, total in factors_in(job, names).items():
             found.setdefault(key, []).append(total)
     return tuple(
         Part(model, layer, min(values), max(values), of_delta) for (model, layer, of_delta), values in found.items()
     )
 
 
-def short_names(plan: Plan) -> dict[str, str]:
-    """Each model's own name, without the folders before it, where that tells the models apart."""
-    short = {source.name: source.name.rstrip("/").rpartition("/")[2] for source in plan.inputs}
-    count = Counter(short.values())
-    return {name: own if own and count[own] == 1 else name for name, own in short.items()}
+def factors_in(job: Job, names: Mapping[str, str]) -> dict[tuple[str, int, bool], float]:
+    """What one tensor is made of: by model, source layer and whether it is a delta, the sum of its factors."""
+    totals: dict[tuple[str, int, bool], float] = {}
+    for share in shares(job.expr):
+        key = (names[share.read.model], layer_of(share.read.name) or 0, share.of_delta)
+        totals[key] = totals.get(key, 0.0) + share.factor
+    return totals
+
+
+def names_without_places(plan: Plan) -> dict[str, str]:
+    """Each model's name as a card may show it: nothing of where it lies on this machine.
+
+    Models whose folders have one name are numbered.
+    """
+    names: dict[str, str] = {}
+    for name, short in short_names(plan).items():
+        own = short.rstrip("/").rpartition("/")[2] if short.startswith(("/", "~", ".")) else short
+        numbered = (own if number == 1 else f"{own} ({number})" for number in count(1))
+        names[name] = next(each for each in numbered if each not in names.values())
+    return names
 
 
 def _goes_on(row: Sequence[_Layer], layer: _Layer) -> bool:
