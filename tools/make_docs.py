@@ -31,7 +31,8 @@ from lamina.cli.options import ALIASES
 from lamina.cli.plan import FORECAST_FIELDS
 from lamina.cli.push import PUSH_FIELDS
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
-from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.runs import RUNS_FIELDS
+from lamina.cli.runs_shown import RUNS_DIFF_FIELDS
 from lamina.cli.scan import SCAN_FIELDS
 from lamina.cli.sweep import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
@@ -198,7 +199,7 @@ JSON_FIELDS = {
     "lamina diff --json": DIFF_FIELDS,
     "lamina eval --json": EVAL_FIELDS,
     "lamina sweep --json": SWEEP_FIELDS,
-    "lamina runs --json, a list": {**RUN_FIELDS, "health": "the verdict of the newest check of what the plan made"},
+    "lamina runs --json, a list": RUNS_FIELDS,
     "lamina runs show --json": RUN_FIELDS,
     "lamina runs diff --json": RUNS_DIFF_FIELDS,
     "lamina report --json": SHEET_FIELDS,

@@ -1,10 +1,10 @@
-"""Rows beside each other: which is better by a score, and what in two recipes made two scores differ. No I/O."""
+"""Two rows beside each other: what in their recipes made their scores differ. No I/O."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,43 +15,6 @@ from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import written_way
 
 ABSENT = "-"  # where one recipe has no such value
-
-
-def ranked(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
-    """The runs with a score of this name, best first: whole ones, and apart from them limited ones.
-
-    Equal ones keep their order; what is no number comes last.
-    """
-    scored = [(run, score) for run in runs if (score := run.score(name)) is not None]
-
-    def key(pair: tuple[Run, Score]) -> tuple[bool, float]:
-        score = pair[1]
-        return math.isnan(score.value), score.value if score.lower_is_better else -score.value
-
-    in_order = sorted(scored, key=key)
-    return [run for run, score in in_order if not score.limited], [run for run, score in in_order if score.limited]
-
-
-def with_mean(run: Run, names: Sequence[str]) -> Run:
-    """The run with the mean of some of its scores, called `rev,sort`, before the others; as it is where it lacks one.
-
-    The standard error is that of independent scores. Scores of different units, or of which less is better in one and
-    more in another, have no mean.
-    """
-    scores = [score for name in names if (score := run.score(name)) is not None]
-    kinds = {(score.unit, score.lower_is_better) for score in scores}
-    if len(scores) < len(names) or len(kinds) > 1:
-        return run
-    errors = [score.stderr for score in scores if score.stderr is not None]
-    mean = Score(
-        ",".join(names),
-        sum(score.value for score in scores) / len(scores),
-        math.hypot(*errors) / len(scores) if len(errors) == len(scores) else None,
-        unit=scores[0].unit,
-        limited=any(score.limited for score in scores),
-        lower_is_better=scores[0].lower_is_better,
-    )
-    return replace(run, scores=(mean, *run.scores))
 
 
 @dataclass(frozen=True)

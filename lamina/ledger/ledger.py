@@ -6,23 +6,18 @@ lost. It knows what a row is, and nothing of merges.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sqlite3
 import sys
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from lamina.errors import LedgerError
-from lamina.ledger.runs import Parent, Run, Score
+from lamina.ledger.rows import as_run, as_score, run_columns, score_columns
+from lamina.ledger.runs import Run, Score
 
 WAIT = 30.0  # seconds for another process to finish its row; a row takes milliseconds
 
@@ -94,7 +89,7 @@ class Ledger:
 
     def add(self, run: Run) -> int:
         """Add a row with its scores, for good, and return its number."""
-        columns = _columns(run)
+        columns = run_columns(run)
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         with self._telling(), self._writing():
             added = self._rows.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", [*columns.values()])
@@ -102,7 +97,7 @@ class Ledger:
             assert number is not None
             self._rows.executemany(
                 "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(number, *_score_columns(score)) for score in run.scores],
+                [(number, *score_columns(score)) for score in run.scores],
             )
         return number
 
@@ -114,9 +109,10 @@ class Ledger:
         text: str | None = None,
         since: datetime | None = None,
         plan: str | None = None,
+        items: Sequence[str] = (),
     ) -> list[Run]:
-        """Rows by what they are, newest first, their scores without items. `text` is looked for in names, recipes,
-        parents and outputs, in any case of letters."""
+        """Rows by what they are, newest first, their scores without items but for those named in `items`. `text` is
+        looked for in names, recipes, parents and outputs, in any case of letters."""
         moment = None if since is None else since.astimezone(UTC).isoformat()
         wanted = {"kind = ?": kind, "verdict = ?": verdict, "plan = ?": plan, "at >= ?": moment}
         asked = {condition: value for condition, value in wanted.items() if value is not None}
@@ -135,14 +131,15 @@ class Ledger:
                 scores: dict[int, list[Score]] = {}
                 of_these = f" WHERE run IN (SELECT number FROM runs{where})" if asked else ""
                 for row in self._rows.execute(
-                    "SELECT run, name, value, stderr, n, unit, limited, lower_is_better, items_digest, NULL AS items"
+                    "SELECT run, name, value, stderr, n, unit, limited, lower_is_better, items_digest, "
+                    f"CASE WHEN name IN ({', '.join('?' * len(items))}) THEN items END AS items"
                     f" FROM scores{of_these} ORDER BY rowid",
-                    [*asked.values()],
+                    [*items, *asked.values()],
                 ):
-                    scores.setdefault(row["run"], []).append(_score(row))
+                    scores.setdefault(row["run"], []).append(as_score(row))
             finally:
                 self._rows.execute("COMMIT")
-            return [_run(row, scores.get(row["number"], [])) for row in found]
+            return [as_run(row, scores.get(row["number"], [])) for row in found]
 
     def run(self, number: int) -> Run:
         """One row with its scores, items included. Raises LedgerError where there is none of this number."""
@@ -151,7 +148,7 @@ class Ledger:
             row = self._rows.execute("SELECT * FROM runs WHERE number = ?", [number]).fetchone()
             if row is not None:
                 scores = self._rows.execute("SELECT * FROM scores WHERE run = ? ORDER BY rowid", [number])
-                return _run(row, [_score(each) for each in scores])
+                return as_run(row, [as_score(each) for each in scores])
             last = self._rows.execute("SELECT max(number) FROM runs").fetchone()[0]
         valid = f"there are r1 to r{last}" if last else "it is empty"
         raise LedgerError(f"{self.file} has no run r{number}: {valid}. `lamina runs` lists them.")
@@ -234,72 +231,3 @@ class Ledger:
             raise LedgerError(
                 f"the ledger {self.file} cannot be used: {reason}. Name another file: --ledger FILE, or LAMINA_LEDGER"
             ) from error
-
-
-def _columns(run: Run) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        "kind": run.kind,
-        "name": run.name,
-        "at": run.at.astimezone(UTC).isoformat(),
-        "recipe": run.recipe,
-        "recipe_digest": run.recipe_digest,
-        "plan": run.plan,
-        "parents": _json([[parent.name, parent.revision] for parent in run.parents]),
-        "versions": _json(run.versions),
-        "seed": run.seed,
-        "seconds": run.seconds,
-        "peak_memory": run.peak_memory,
-        "output": run.output,
-        "verdict": run.verdict,
-        "details": _json(run.details),
-        "key": run.key,
-    }
-    return {name: _storable(value) for name, value in columns.items()}
-
-
-def _storable(value: Any) -> Any:
-    """Text as UTF-8 has it: a path may hold bytes that are none."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _run(row: Mapping[str, Any], scores: Sequence[Score]) -> Run:
-    return Run(
-        kind=row["kind"],
-        name=row["name"],
-        recipe=row["recipe"],
-        plan=row["plan"],
-        parents=tuple(Parent(name, revision) for name, revision in json.loads(row["parents"])),
-        versions=json.loads(row["versions"]),
-        seed=row["seed"],
-        at=datetime.fromisoformat(row["at"]),
-        seconds=row["seconds"],
-        peak_memory=row["peak_memory"],
-        output=row["output"],
-        verdict=row["verdict"],
-        scores=tuple(scores),
-        details=json.loads(row["details"]),
-        key=row["key"],
-        number=row["number"],
-    )
-
-
-def _score_columns(score: Score) -> tuple[Any, ...]:
-    """A row of `scores` but for its run. SQLite keeps NaN as NULL."""
-    items = zlib.compress(np.array(score.items, "<f8").tobytes()) if score.items else None
-    return (
-        score.name, score.value, score.stderr, score.n, score.unit, score.limited, score.lower_is_better, items,
-        score.items_digest,
-    )  # fmt: skip
-
-
-def _score(row: Mapping[str, Any]) -> Score:
-    items = () if row["items"] is None else tuple(np.frombuffer(zlib.decompress(row["items"]), "<f8").tolist())
-    value = math.nan if row["value"] is None else row["value"]
-    return Score(
-        row["name"], value, row["stderr"], row["n"], row["unit"], bool(row["limited"]), bool(row["lower_is_better"]),
-        items, row["items_digest"],
-    )  # fmt: skip
-
-
-def _json(content: object) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))

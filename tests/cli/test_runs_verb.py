@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.cli.runs import RUNS_DIFF_FIELDS
+from lamina.cli.runs import RUNS_FIELDS
+from lamina.cli.runs_shown import RUNS_DIFF_FIELDS
 from lamina.ledger.ledger import Ledger
-from lamina.ledger.runs import KINDS, RUN_FIELDS, Run, Score
+from lamina.ledger.runs import KINDS, RUN_FIELDS, Parent, Run, Score
 
 from .conftest import AVERAGE, Lamina
 
@@ -126,13 +127,46 @@ def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledge
         Run("check", "out", plan="p", verdict="suspicious"),
     )
     assert lamina("runs", "--sort", "skills").out.splitlines() == [
-        "run  recipe        skills       loss   health",
-        "r3   better        90.0 ± 1.6   4.000  suspicious",
-        "r1   worse         80.0 ± 1.6   4.100",
+        "run  recipe        skills       from best    loss   health",
+        "r3   better        90.0 ± 1.6   best         4.000  suspicious",
+        "r1   worse         80.0 ± 1.6   -10.0 ± 4.4  4.100",  # 1.96 · 1.6 · sqrt(2)
         "* of a part of the items: not ranked beside whole ones",
         "r2   tenth         99.0 ± 1.6*",
+        "",
+        "best: r3 better; beyond chance of the other.",
+        "± of a difference is half its 95% interval. r1 has no answers to the same items: taken as independent.",
     ]
-    assert [row["name"] for row in lamina("runs", "--sort", "loss", "--json").data] == ["better", "worse"]
+    better, worse = lamina("runs", "--sort", "loss", "--json").data
+    assert (better["name"], worse["name"]) == ("better", "worse")
+    assert better["standing"]["mark"] == "best"
+    assert worse["standing"]["mark"] is worse["standing"]["margin"] is None  # of no known error
+    assert keys(RUNS_FIELDS) == set(worse)
+
+
+def test_it_shows_at_a_glance_which_recipe_is_best_and_what_cannot_be_told_from_it(
+    lamina: Lamina, ledger_file: Path
+) -> None:
+    def row(name: str, right: int, **more: object) -> Run:
+        parts = [np.arange(400) < count for count in (right, 400 - right // 2)]
+        scores = tuple(
+            Score(kind, part.mean(), part.std() / 20, 400, "share", items=tuple(map(float, part)), items_digest=kind)
+            for kind, part in zip(("rev", "sort"), parts, strict=True)
+        )
+        return Run("eval", name, scores=scores, **more)  # type: ignore[arg-type]
+
+    recipes = [row(f"t={n}", 400 - 16 * n, plan=f"p{n}", recipe="t: 1", parents=(Parent("m/rev"),)) for n in range(10)]
+    add(ledger_file, *recipes, recipes[3], row("rev", 200, output="/models/m/rev"))
+    lines = lamina("runs", "--sort", "skills").out.splitlines()
+    assert lines[0].split()[:5] == ["run", "recipe", "skills", "from", "best"]
+    assert [line.split()[1] for line in lines[1:12]] == [f"t={n}" for n in range(10)] + ["rev"]
+    # Each step of n is 16 fewer right of rev and 8 more of sort, of 400 each: one point less of the mean. For 55 pairs
+    # the margin is 3.32 errors: of n steps 3.32 sqrt(0.04n (1 - 0.04n) + 0.02n (1 - 0.02n)) / 20 / 2.
+    assert [" ~" in line for line in lines[1:12]] == [False, True, True, True, *[False] * 7]
+    assert lines[-3] == "best: r1 t=0; 3 of 10 others cannot be told from it (~)."
+    assert lines[12] == "and 1 older row of these models: --all"
+    assert len(lamina("runs", "--sort", "skills", "--all").out.splitlines()) == 17
+    (text,) = [line for line in lamina("runs", "--sort", "skills", "--text", "t=0").out.splitlines() if "over" in line]
+    assert text.startswith("over rev, the best parent: +12.5 ± ")
 
 
 def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) -> None:
@@ -143,10 +177,10 @@ def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) ->
         Run("eval", "both", scores=(score(0.9, "rev"), score(0.8, "sort"), loss)),
         Run("eval", "half", scores=(score(1.0, "rev"),)),
     )
-    assert lamina("runs", "--sort", "rev,sort").out.splitlines() == [
-        "run  recipe        rev,sort    rev         sort        health",
-        "r2   both          85.0 ± 1.1  90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
-        "r1   one-sided     74.0 ± 1.1  98.0 ± 1.6  50.0 ± 1.6",
+    assert lamina("runs", "--sort", "rev,sort").out.splitlines()[:3] == [
+        "run  recipe        rev,sort    from best    rev         sort        health",
+        "r2   both          85.0 ± 1.1  best         90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
+        "r1   one-sided     74.0 ± 1.1  -11.0 ± 3.1  98.0 ± 1.6  50.0 ± 1.6",
     ]
     assert "in one unit" in lamina("runs", "--sort", "rev,loss").err
     assert "has a score `max`" in lamina("runs", "--sort", "rev,max").err
@@ -233,10 +267,11 @@ def test_a_thousand_rows_are_ranked_in_half_a_second(lamina: Lamina, ledger_file
     with Ledger(ledger_file) as ledger:
         ledger._rows.execute("PRAGMA synchronous=OFF")
         for number in range(1000):
-            scores = [score(number / 1000, name, items=items) for name in ("skills", "rev", "sort")]
+            scores = [score(number / 1000, name, items=items, items_digest=name) for name in ("skills", "rev", "sort")]
             ledger.add(Run("eval", f"run {number}", recipe=AVERAGE, scores=tuple(scores)))
     started = time.process_time()
     lines = lamina("runs", "--sort", "skills").out.splitlines()
     assert time.process_time() - started < 0.5
     assert lines[1].startswith("r1000")
-    assert lines[-1] == "and 970 more: --limit N"
+    assert lines[31] == "and 970 more: --limit N"
+    assert lines[-1] == "± of a difference is half its 95% interval, for all pairs of the 1000 at once."
