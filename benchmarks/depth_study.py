@@ -220,8 +220,8 @@ $ lamina upscale smollm2 --scan --to 48
   cuts at once. Every other row of 256 tokens chooses; on the rows between only the best and SOLAR's cut are asked. `~`
   marks what these rows do not tell from the best.
 - **A cut repeats the layers between its two ends, and should not repeat one that changes much.** Here 0, 1, 24 and 29
-  change their input most. Every higher cut than SOLAR's repeats layer 24 and costs {highest:+.2f} or more; the lowest repeats
-  layer 0, the highest layer 29, and these two cost most. The best, {best:+.2f}, repeats none of them.
+  change their input most. Every higher cut than SOLAR's repeats layer 24 and costs {highest:+.2f} or more; the
+  lowest repeats layer 0, the highest layer 29, and these two cost most. The best, {best:+.2f}, repeats none of them.
 - One layer repeated is a cut too: `--to 31` has a line for each layer of 30 that could come twice.
 - The least loss before training is no promise of the least after it. Among cuts that are alike, take the one with the
   layers that you want twice.
