@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz check-study tutorial-depth clean
+.PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz check-study tutorial tutorial-depth clean
 
 help:
 	@echo "make demo    set up (about 170 MB, half a minute) and merge the bundled models"
@@ -21,6 +21,7 @@ help:
 	@echo "make fuzz    hostile input for MINUTES=60 at each door, or at those of TARGETS='pickle config'"
 	@echo "make skills  score merges of the bundled models by every method, and write docs/skills.md: some minutes"
 	@echo "make check-study  hold the verdicts of lamina check against real models, and write docs/check.md: 10 minutes"
+	@echo "make tutorial   run docs/tutorial.md and show in it what its commands print: two minutes"
 	@echo "make tutorial-depth   run docs/tutorial-depth.md with SmolLM2 and show in it what its commands print: 15 minutes"
 	@echo "make clean   remove .venv and everything else that was made"
 
@@ -76,6 +77,9 @@ skills: $(VENV)/.dev
 
 check-study: build/smollm2
 	$(BIN)/python benchmarks/check_study.py --model build/smollm2 --report docs/check.md
+
+tutorial: $(VENV)/.dev
+	$(BIN)/python tools/tutorial.py docs/tutorial.md --write
 
 tutorial-depth: build/smollm2
 	$(BIN)/python tools/tutorial.py docs/tutorial-depth.md --link smollm2=build/smollm2 --write

@@ -33,7 +33,8 @@ _VARYING = re.compile(
     r"|disk free [\d.]+ [MGT]B|[█▓▒░]+|[0-9a-f]{16,}"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-TOLERANCE = 0.05  # of a figure, or of 1 where it is less: processors round sums differently, and a few answers turn
+# Processors round sums differently, and a few answers turn.
+RELATIVE, ABSOLUTE = 0.05, 0.15
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def alike(printed: str, shown: str) -> bool:
     if _NUMBER.sub("#", ours) != _NUMBER.sub("#", theirs):
         return False
     pairs = zip(_NUMBER.findall(ours), _NUMBER.findall(theirs), strict=True)
-    return all(abs(float(a) - float(b)) <= TOLERANCE * max(1, abs(float(b))) for a, b in pairs)
+    return all(abs(float(a) - float(b)) <= max(ABSOLUTE, RELATIVE * abs(float(b))) for a, b in pairs)
 
 
 def _printed(command: Command, folder: Path) -> str:

@@ -18,6 +18,7 @@ from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.errors import OutputError
 from lamina.ledger.card import best_known, with_scores
+from lamina.ledger.compare import by_merge
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Run, Score
 from lamina.planners.model_card import CARD
@@ -86,7 +87,11 @@ def push(
 def _scores(out: Path, notebook: Notebook) -> list[tuple[Run, Score]]:
     """What the ledger has of the merge in a folder."""
     plan = str(made_by(out).get("plan", ""))
-    return best_known(notebook.runs("eval", plan)) if plan else []
+    rows = [*notebook.runs("eval", plan), *notebook.runs("merge", plan)] if plan else []
+    merges = by_merge(rows)
+    if len(merges) > 1:  # of one plan, and yet not one: what is said of this folder
+        merges = [merge for merge in merges if any(run.output == str(out.absolute()) for run in merge)]
+    return best_known(run for merge in merges for run in merge)
 
 
 def _write_into_card(card: Path, repo: str, scored: Sequence[tuple[Run, Score]]) -> None:

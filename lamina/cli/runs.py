@@ -15,7 +15,7 @@ import click
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import Command, ledger_option
 from lamina.cli.runs_shown import as_csv, described, diff_data, diff_lines
-from lamina.cli.runs_table import health_of, ranked_table, table
+from lamina.cli.runs_table import health_of, ranked_table, table, verdicts
 from lamina.errors import LedgerError
 from lamina.ledger.compare import compared_scores, recipe_changes
 from lamina.ledger.ledger import Ledger, ledger_file
@@ -30,7 +30,7 @@ SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1
 # What `lamina runs --json` prints of each row, by key.
 RUNS_FIELDS: Mapping[str, str] = {
     **RUN_FIELDS,
-    "health": "the verdict of the newest check of what the plan made",
+    "health": "the verdict of the newest check of what the recipe made",
     "standing": "with --sort, where the mean is the first of `scores`: `mark` (`best`, `within chance` or `beyond "
     "chance` of it, null where that is not known), `difference` from the best, `margin` (half of its 95% interval, for "
     "all pairs of the ranking at once), `paired` (over the same items), `parent` (a model that went into others)",
@@ -116,7 +116,7 @@ def runs(
         found = opened.runs(kind=kind, verdict=verdict, text=text, since=since, items=_items(sort))
         # Parents stand beside what was made of them, whatever rows were asked for.
         others = opened.runs(kind="eval", items=_items(sort)) if sort and any((kind, verdict, text, since)) else []
-        health = {run.plan: run.verdict for run in reversed(opened.runs(kind="check")) if run.plan}
+        health = verdicts(opened.runs() if any((kind, verdict, text, since)) else found)
     order = None if sort is None else ranking(found, sort, parents_among=others, every=every)
     width = max(shutil.get_terminal_size().columns, FEWEST_COLUMNS)
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from lamina.ledger.compare import by_merge
 from lamina.ledger.runs import Run, Score
 from lamina.studies.ranking import Ranked, Ranking
 from lamina.wording import counted
@@ -130,9 +131,18 @@ def _scores(run: Run, columns: Sequence[str]) -> list[str]:
     return ["" if (score := run.score(name)) is None else str(score) for name in columns]
 
 
+def verdicts(runs: Sequence[Run]) -> dict[str, str]:
+    """For each run, by its number, the verdict of the newest check of the same merge; none where there is no check."""
+    found: dict[str, str] = {}
+    for merge in by_merge(runs):
+        checked = next((run.verdict for run in merge if run.kind == "check"), "")
+        found |= {run.id: checked for run in merge if checked}
+    return found
+
+
 def health_of(run: Run, health: Mapping[str, str]) -> str:
-    """The run's own verdict, or that of the newest check of what the same plan made."""
-    return run.verdict or health.get(run.plan, "")
+    """The run's own verdict, or that of the newest check of the same merge."""
+    return run.verdict or health.get(run.id, "")
 
 
 def _width(rows: Iterable[Sequence[str]], *, name_at: int) -> int:

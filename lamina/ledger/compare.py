@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,36 @@ class Changed:
     path: str
     first: str
     second: str
+
+
+def by_merge(runs: Sequence[Run]) -> list[list[Run]]:
+    """The rows of each model, in the order in which they come; a row that no other speaks of stands alone.
+
+    A merge is known by its plan and its recipe: the plan alone does not tell fine-tunes of one shape apart, so that a
+    slerp at t = 0 and one at t = 1 plan alike. A row without a recipe, of a folder that was checked or scored, belongs
+    to the recipe that was merged into that folder, else to the only one of its plan.
+    """
+    recipes: dict[str, dict[str, None]] = {}
+    merged_into: dict[tuple[str, str], str] = {}
+    for run in runs:
+        if run.plan and run.recipe:
+            recipes.setdefault(run.plan, {})[run.recipe_digest] = None
+            if run.kind == "merge":
+                merged_into.setdefault((run.plan, run.output), run.recipe_digest)
+
+    def key(run: Run) -> str:
+        if not run.plan:
+            return str(run.details.get("digest", "")) or run.id
+        known = recipes.get(run.plan, {})
+        recipe = (
+            run.recipe_digest or merged_into.get((run.plan, run.output), "") or "".join([*known][: len(known) == 1])
+        )
+        return f"{run.plan} {recipe or (run.id if known else '')}"
+
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
+    return [*found.values()]
 
 
 def recipe_changes(first: str, second: str) -> list[Changed]:

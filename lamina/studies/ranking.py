@@ -12,6 +12,7 @@ import numpy as np
 
 from lamina.errors import LedgerError, did_you_mean
 from lamina.evaluate.skills import SKILLS
+from lamina.ledger.compare import by_merge
 from lamina.ledger.runs import Run, Score
 from lamina.studies.chance import students, width_among_pairs
 
@@ -79,7 +80,7 @@ def ranking(runs: Sequence[Run], name: str, *, parents_among: Iterable[Run] = ()
     more = [run for run in parents_among if run.number not in known and _is_parent(run, called)]
     rows = [*runs, *more]
     wanted = _wanted(rows, name)
-    models = [[run] for run in rows] if every else [*_by_model(rows).values()]
+    models = [[run] for run in rows] if every else by_merge(rows)
     scored = [found for each in models if (found := _scored(each, wanted, name)) is not None]
     if not scored:
         raise LedgerError(f"no run here has all of {', '.join(wanted)}, in one unit, to take a mean of.")
@@ -126,14 +127,6 @@ def _parts(name: str) -> tuple[str, ...]:
     """The scores that a score is the mean of; none where it is one of its own."""
     suffix = next((suffix for suffix in SUFFIXES if name == f"skills{suffix}"), None)
     return () if suffix is None else tuple(f"{skill}{suffix}" for skill in SKILLS)
-
-
-def _by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """The rows of each model, by its plan, else by the digest that an evaluation took; else a row is its own."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.plan or str(run.details.get("digest", "")) or run.id, []).append(run)
-    return found
 
 
 def _scored(rows: Sequence[Run], wanted: Sequence[str], name: str) -> _Scored | None:

@@ -170,6 +170,18 @@ def test_a_folder_that_is_no_whole_model_is_not_sent(server: HubServer, out: Pat
     assert server.requests == []
 
 
+def test_scores_of_another_merge_that_plans_alike_stay_out(out: Path) -> None:
+    """Fine-tunes of one shape look alike to a plan."""
+    plan = json.loads((out / "lamina.json").read_text())["plan"]
+    with Ledger(ledger_file()) as ledger:
+        for number, folder in enumerate((out, out.with_name("other"))):
+            ledger.add(Run("merge", "m", recipe=f"t: {number}", plan=plan, output=str(folder)))
+            ledger.add(Run("eval", folder.name, plan=plan, output=str(folder), scores=(Score(f"arc{number}", 0.5),)))
+    shown = push(out, "org/m", "--dry-run").output
+    assert "has: arc0\n" in shown
+    assert "arc1" not in shown
+
+
 def test_scores_that_the_ledger_has_are_in_the_card(server: HubServer, out: Path) -> None:
     plan = json.loads((out / "lamina.json").read_text())["plan"]
     with Ledger(ledger_file()) as ledger:
