@@ -136,12 +136,11 @@ def _scored(rows: Sequence[Run], wanted: Sequence[str], name: str) -> _Scored | 
 
 def _of(rows: Sequence[Run], wanted: Sequence[str], name: str, limited: bool) -> _Scored | None:
     scores: dict[str, Score] = {}
-    first: Run | None = None
+    holder: dict[str, Run] = {}
     for row in rows:
         for score in row.scores:
             if score.limited == limited and score.name not in scores:
-                scores[score.name] = score
-                first = first or row
+                scores[score.name], holder[score.name] = score, row
     made_of: list[tuple[float, Score]] = []
     for each in wanted:
         parts = _parts(each)
@@ -150,8 +149,9 @@ def _of(rows: Sequence[Run], wanted: Sequence[str], name: str, limited: bool) ->
             return None
         made_of += [(1 / len(wanted) / len(names), scores[part]) for part in names]
     kinds = {(score.unit, score.lower_is_better) for _, score in made_of}
-    if first is None or len(kinds) > 1:
+    if len(kinds) > 1:
         return None
+    first = next(row for row in rows if any(holder[score.name] is row for _, score in made_of))
     mean = _mean(made_of, name)
     others = [score for score in scores.values() if score.name != name]
     same = sum(row.score(made_of[0][1].name) is not None for row in rows)

@@ -192,7 +192,7 @@ def misplaced(draw: st.DrawFn) -> str:
             case 0:
                 del around[key]
             case 1:
-                around[key] = draw(st.sampled_from(ODD))
+                around[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
             case 2:
                 around[key] = copy.deepcopy(at(content, draw(st.sampled_from(there))))
             case 3:
