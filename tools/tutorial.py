@@ -27,10 +27,10 @@ LEFT_OUT = "..."
 
 _BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=(?P<title>\S+))?\n(?P<body>.*?)^```$", re.M | re.S)
 _EXIT_CODE = re.compile(r"# exit code (\d+)$")
-# What is another each time: times, dates, speeds, memory, the disk. Bars are as long as their figures say.
+# What is another each time: times, dates, speeds, memory, the disk, rounding. Bars are as long as their figures say.
 _VARYING = re.compile(
     r"\d+ min(?: \d+ s)?|[\d.]+ m?s\b|\d\d-\d\d \d\d:\d\d|[\d.]+ [kMG]B/s|peak memory [\d.]+ [MG]B"
-    r"|disk free [\d.]+ [MGT]B|[█▓▒░]+|[0-9a-f]{16,}"
+    r"|[\d.]+e-\d+|disk free [\d.]+ [MGT]B|[█▓▒░]+|[0-9a-f]{16,}"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 # Processors round sums differently, and a few answers turn.
