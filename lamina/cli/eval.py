@@ -117,7 +117,7 @@ def eval(
             models, tasks.split(","), out, parents=parents, against=against, template=template, dtype=dtype,
             batch=batch, device=device, few_shot=few_shot, limit=limit, hub=hub, options=options,
             allow_own_code=allow_own_code, shown=shown, progress=tell,
-            scored=lambda subject, made, seconds: notebook.note(eval_run(subject, made, seconds)),
+            scored=lambda subject, made, seconds: notebook.note_once(eval_run(subject, made, seconds)),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"stopped; {out} keeps what was scored, and the same command goes on.") from stop

@@ -65,7 +65,8 @@ def evaluate(
     `parents` adds the models that the recipes name; differences are from the model called `against`, by default the
     best of the parents, else the first. `template` "auto" uses the chat templates where every model has one. `dtype`
     is what all compute in, "auto" as each is stored. Scores are kept in the folder `out`. `options` are of the recipes.
-    `scored` is called with each model of which something was asked, all its scores, and the seconds that it took.
+    `scored` is called with each model, all its scores, and the seconds that this took; also where all were kept, as
+    whoever notes them may have been killed before.
     Raises MissingExtra, TaskError and the letters of models and recipes before anything is asked, TaskFailed after.
     """
     harness = Harness(
@@ -95,8 +96,7 @@ def evaluate(
                     harness.ask(running, loaded[task.name], model=each.name, digest=each.digest, template=use_template)
                 )
             found.setdefault(each.name, []).extend(record.read(each.name))
-        if running is not None:
-            scored(each, found[each.name], time.monotonic() - started)
+        scored(each, found[each.name], time.monotonic() - started)
         del running  # one model in memory at a time
     return compared(found, parents=[each.name for each in subjects if each.is_parent], against=against)
 

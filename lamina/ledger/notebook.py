@@ -27,6 +27,11 @@ class Notebook:
         """Add a row; its number, or None where it was not noted."""
         return self._with_ledger(lambda ledger: ledger.add(run))
 
+    def note_once(self, run: Run) -> None:
+        """Add a row, unless there is one of its key."""
+        if self.known(run.key) is None:
+            self.note(run)
+
     def known(self, key: str) -> Run | None:
         """What was noted of a key, None where nothing was."""
         return self._with_ledger(lambda ledger: ledger.known(key))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import xxhash
 
 from lamina.checkpoints.writer import made_by
 from lamina.ledger.notebook import Notebook
@@ -82,8 +85,13 @@ def _shifts(report: Report) -> dict[str, dict[str, float]]:
 
 
 def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float) -> Run:
-    """The row of a model that was scored. A merge, written or not, is known by its plan's digest."""
+    """The row of a model that was scored. A merge, written or not, is known by its plan's digest.
+
+    Its key tells model, scores and how they were asked, so that what was noted before is not noted twice.
+    """
     here = Path(subject.source).exists()
+    told = [subject.digest, [[each.task, each.metric, each.value, each.items_digest] for each in evaluations]]
+    settings = {each.task: asdict(each.settings) for each in evaluations}
     return Run(
         "eval",
         subject.name,
@@ -96,9 +104,10 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
         scores=tuple(map(_score, evaluations)),
         details={
             "digest": subject.digest,
-            "settings": {each.task: asdict(each.settings) for each in evaluations},
+            "settings": settings,
             "metrics": {each.task: each.metric for each in evaluations},
         },
+        key=xxhash.xxh3_128_hexdigest(json.dumps([*told, settings], sort_keys=True, default=str).encode()),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -341,6 +342,26 @@ def test_the_page_shows_what_the_command_prints_and_the_ledger_notes_it() -> Non
     assert {each["name"]: len(each["scores"]) for each in noted} == dict.fromkeys(
         ("skills.yml", "base", "rev", "sort"), 2
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_kill_before_the_row_is_noted_loses_neither_scores_nor_row(folder: Path) -> None:
+    code = """
+import os, signal
+from pathlib import Path
+from lamina.evaluate.evaluation import evaluate
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+evaluate(["examples/models/rev"], ["reversed.jsonl"], Path("lamina-evaluations"), scored=kill)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -signal.SIGKILL
+    [kept] = (folder / "lamina-evaluations").iterdir()
+    asked_at = kept.stat().st_mtime_ns
+    for _ in range(2):
+        assert command("eval", "examples/models/rev", "--tasks", "reversed.jsonl").returncode == 0
+        [row] = json.loads(command("runs", "--json", "--kind", "eval").stdout)
+        assert [score["name"] for score in row["scores"]] == ["reversed"]
+    assert kept.stat().st_mtime_ns == asked_at
 
 
 def test_what_the_page_says_of_files_and_functions_works(folder: Path) -> None:
