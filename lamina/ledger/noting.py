@@ -101,7 +101,7 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
         versions=versions(lm_eval=evaluations[0].settings.harness),
         seconds=seconds,
         output=str(Path(subject.source).absolute()) if here else subject.source,
-        scores=tuple(map(_score, evaluations)),
+        scores=tuple(map(score_of, evaluations)),
         details={
             "digest": subject.digest,
             "settings": settings,
@@ -111,7 +111,8 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
     )
 
 
-def _score(made: Evaluation) -> Score:
+def score_of(made: Evaluation) -> Score:
+    """What an evaluation found, as a score of a row."""
     return Score(
         made.task, made.value, made.stderr, made.n, unit="share" if made.is_share else "", limited=made.limited,
         lower_is_better=not made.higher_is_better, items=tuple(item.score for item in made.items),

@@ -51,6 +51,18 @@ class Score:
         spread = "" if self.stderr is None else f" ± {factor * self.stderr:.{digits}f}"
         return f"{factor * self.value:.{digits}f}{spread}{'*' if self.limited else ''}"
 
+    @property
+    def goodness(self) -> float:
+        """A figure that is larger for a better score; what is no number is the worst."""
+        if math.isnan(self.value):
+            return -math.inf
+        return -self.value if self.lower_is_better else self.value
+
+    def gains_over(self, other: Score) -> list[float]:
+        """By how much each item is better than in another score over the same items, so that more is always better."""
+        sign = -1.0 if self.lower_is_better else 1.0
+        return [sign * (ours - theirs) for ours, theirs in zip(self.items, other.items, strict=True)]
+
     def as_data(self) -> dict[str, Any]:
         return {
             "name": self.name, "value": _in_json(self.value), "stderr": _in_json(self.stderr), "n": self.n,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import yaml
 
 from lamina.check.naming import short_name
@@ -184,14 +183,14 @@ def _swept(
     ordered = sorted((row for row in rows if not same_recipe(row.recipe, written)), key=lambda row: row.number or 0)
     whole = [ledger.run(row.number) for row in (*bases, *ordered) if row.number is not None]
     scores = [row.scores[0] for row in whole]
-    best = max(range(len(whole)), key=lambda index: _goodness(scores[index]))
+    best = max(range(len(whole)), key=lambda index: scores[index].goodness)
     paired = len({len(score.items) for score in scores}) == 1 and bool(scores[0].items)
     overs: list[Interval | None] = [None] * len(whole)
     near = [False] * len(whole)
     if paired:
         if bases:
-            overs = [*simultaneous([_gain(score, scores[0]) for score in scores])]
-        behind = among_pairs([_gain(scores[best], score) for score in scores], len(scores))
+            overs = [*simultaneous([score.gains_over(scores[0]) for score in scores])]
+        behind = among_pairs([scores[best].gains_over(score) for score in scores], len(scores))
         near = [abs(each.difference) <= each.margin for each in behind]
     points = [
         SweptPoint(
@@ -218,16 +217,3 @@ def value_in(content: Any, way: Way) -> str:
         else:
             content = content.get(step) if isinstance(content, dict) else None
     return ABSENT if content is None else yaml.safe_dump(content, default_flow_style=True).split("\n")[0]
-
-
-def _gain(score: Score, other: Score) -> list[float]:
-    """By how much each item is better, so that more is always better."""
-    sign = -1.0 if score.lower_is_better else 1.0
-    differences: list[float] = (sign * np.subtract(score.items, other.items, dtype=np.float64)).tolist()
-    return differences
-
-
-def _goodness(score: Score) -> float:
-    if math.isnan(score.value):
-        return -math.inf
-    return -score.value if score.lower_is_better else score.value

@@ -22,6 +22,7 @@ from lamina.evaluate.results import Evaluation
 from lamina.evaluate.tasks import OWN_NAMES, Task, tasks_named
 from lamina.execute.live_model import live_model, live_tokenizer
 from lamina.execute.tensors import Tensors
+from lamina.ledger.noting import score_of
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
 from lamina.studies.metrics import mean_of
@@ -75,7 +76,7 @@ class HarnessTasks:
             )
         ]
         _check(found, self.name)
-        parts = tuple(_score(made, split) for made in found)
+        parts = tuple(replace(score_of(made), name=f"{made.task}-{split}") for made in found)
         name = f"{self.name}-{split}"
         if len(parts) == 1:
             return (replace(parts[0], name=name),)
@@ -114,14 +115,6 @@ def _check(found: Sequence[Evaluation], name: str) -> None:
             f"`{odd.task}` is scored by {odd.metric}, which is no share of right answers, and has no mean with the "
             "others: sweep it alone."
         )
-
-
-def _score(made: Evaluation, split: Split) -> Score:
-    return Score(
-        f"{made.task}-{split}", made.value, made.stderr, made.n, "share" if made.is_share else "", limited=made.limited,
-        lower_is_better=not made.higher_is_better, items=tuple(item.score for item in made.items),
-        items_digest=made.items_digest,
-    )  # fmt: skip
 
 
 def _has_template(plan: Plan) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-import numpy as np
 import xxhash
 
 from lamina import api
@@ -90,13 +89,13 @@ def sweep(
         runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
         found = _compared(variations, runs)
         written, in_grid = found[0], found[1:]
-        best = max(in_grid, key=lambda point: _better(point.scores[0]))
+        best = max(in_grid, key=lambda point: point.scores[0].goodness)
         test, over = None, None
         if best.plan != written.plan:
             chosen = found.index(best)
             ours = study.measured(chosen, variations[chosen], "test").scores[0]
             theirs = study.measured(0, variations[0], "test").scores[0]
-            test, over = (ours, theirs), simultaneous([_gain(ours, theirs)])[0]
+            test, over = (ours, theirs), simultaneous([ours.gains_over(theirs)])[0]
     took = time.monotonic() - started
     return Sweep(tuple(in_grid), written, best, test, over, study.count, took)
 
@@ -153,9 +152,9 @@ class _Study:
 def _compared(variations: Sequence[api.Variation], runs: Sequence[Run]) -> list[Point]:
     """The points with their differences from the first, and whether they are told from the best."""
     firsts = [run.scores[0] for run in runs]
-    over = simultaneous([_gain(score, firsts[0]) for score in firsts])
-    best = max(firsts[1:], key=_better)
-    behind = among_pairs([_gain(best, score) for score in firsts], len(firsts))
+    over = simultaneous([score.gains_over(firsts[0]) for score in firsts])
+    best = max(firsts[1:], key=lambda score: score.goodness)
+    behind = among_pairs([best.gains_over(score) for score in firsts], len(firsts))
     return [
         Point(
             variation.set_values,
@@ -167,17 +166,3 @@ def _compared(variations: Sequence[api.Variation], runs: Sequence[Run]) -> list[
         )
         for variation, run, gained, lost in zip(variations, runs, over, behind, strict=True)
     ]
-
-
-def _gain(score: Score, other: Score) -> list[float]:
-    """By how much each item is better, so that more is always better."""
-    sign = -1.0 if score.lower_is_better else 1.0
-    differences: list[float] = (sign * np.subtract(score.items, other.items, dtype=np.float64)).tolist()
-    return differences
-
-
-def _better(score: Score) -> float:
-    """A figure that is larger for a better score; a merge that gives no number is the worst."""
-    if np.isnan(score.value):
-        return -np.inf
-    return -score.value if score.lower_is_better else score.value
