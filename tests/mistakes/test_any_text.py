@@ -167,10 +167,12 @@ ODD = [
 ]  # fmt: skip
 
 
-def ways(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value that stands in a list or a mapping."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [each for key, part in inside for each in ((*way, key), *ways(part, (*way, key)))]
+def ways(value: Any, way: tuple[Any, ...] = (), around: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value that stands in a list or a mapping; one that holds itself is entered once."""
+    if not isinstance(value, (dict, list)) or any(value is outer for outer in around):
+        return []
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    return [each for key, part in inside for each in ((*way, key), *ways(part, (*way, key), (*around, value)))]
 
 
 def at(value: Any, way: tuple[Any, ...]) -> Any:
