@@ -15,10 +15,11 @@ import click
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import Command, ledger_option
 from lamina.cli.runs_shown import as_csv, described, diff_data, diff_lines
-from lamina.cli.runs_table import health_of, ranked_table, table, verdicts
+from lamina.cli.runs_table import health_of, ranked_table, table
 from lamina.errors import LedgerError
 from lamina.ledger.compare import compared_scores, recipe_changes
 from lamina.ledger.ledger import Ledger, ledger_file
+from lamina.ledger.merges import verdicts
 from lamina.ledger.runs import KINDS, RUN_FIELDS, Run
 from lamina.studies.ranking import Ranked, Ranking, items_needed, ranking
 from lamina.wording import counted

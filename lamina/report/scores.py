@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from lamina.check.naming import short_name
-from lamina.ledger.compare import ABSENT, Compared, compared_scores, recipe_changes
+from lamina.ledger.compare import ABSENT, Compared, compared_scores, content_of, recipe_changes, same_recipe
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.merges import newest_scores
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
-from lamina.report.subjects import Subject, rows_of_model, same_recipe
+from lamina.report.subjects import Subject, rows_of_model
 from lamina.studies.chance import Interval, among_pairs, simultaneous
 
 Z = 1.96  # standard errors to each side of a 95% interval
@@ -43,7 +44,7 @@ class ScoreTable:
 
 def score_table(subject: Subject, ledger: Ledger | None) -> ScoreTable | None:
     """The scores of a merge, beside those of its parents; None where it has none."""
-    own = Scored(subject.name, False, newest(subject.rows))
+    own = Scored(subject.name, False, _newest(subject.rows))
     if not own.scores:
         return None
     parents = parents_scored(subject, ledger)
@@ -60,20 +61,14 @@ def score_table(subject: Subject, ledger: Ledger | None) -> ScoreTable | None:
 def parents_scored(subject: Subject, ledger: Ledger | None) -> list[Scored]:
     """Each parent with what the ledger has of it."""
     return [
-        Scored(short_name(parent.name), True, newest(rows_of_model(ledger, parent.folder)))
+        Scored(short_name(parent.name), True, _newest(rows_of_model(ledger, parent.folder)))
         for parent in subject.parents
         if parent.folder is not None
     ]
 
 
-def newest(rows: Iterable[Run]) -> tuple[Score, ...]:
-    """The newest score of each name, of rows that are newest first; a whole one before one of a part of the items."""
-    found: dict[str, Score] = {}
-    for run in rows:
-        for score in run.scores:
-            if score.name not in found or (found[score.name].limited and not score.limited):
-                found[score.name] = score
-    return tuple(found.values())
+def _newest(rows: Sequence[Run]) -> tuple[Score, ...]:
+    return tuple(score for _, score in newest_scores(rows))
 
 
 def interval(score: Score) -> float | None:
@@ -206,7 +201,7 @@ def _values_at(paths: Sequence[str], row: Run) -> tuple[str, ...]:
     """What a point's recipe has at the paths: as it was set, or as it stands there; `-` for nothing."""
     point = row.details.get("point") or []
     given = dict(str(change).partition("=")[::2] for change in point)
-    return tuple(given.get(path) or value_in(yaml.safe_load(row.recipe), parse_way(path)) for path in paths)
+    return tuple(given.get(path) or value_in(content_of(row.recipe), parse_way(path)) for path in paths)
 
 
 def value_in(content: Any, way: Way) -> str:

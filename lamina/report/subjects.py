@@ -13,8 +13,9 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError, LaminaError
 from lamina.execute.reproduce import checked_record
-from lamina.ledger.compare import recipe_changes
+from lamina.ledger.compare import same_recipe
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.merges import recipes_of
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Run
 from lamina.plans.plan import Plan
@@ -114,7 +115,7 @@ def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions
 
 def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions) -> Subject:
     output = Path(run.output) if run.output else None
-    text = run.recipe or _recipe_at(ledger, run)
+    text = run.recipe or (recipes_of(ledger.runs(plan=run.plan)).get(run.id, "") if run.plan else "")
     rows = _rows(ledger, run.plan, text, output) or (run,)
     written = next((each for each in rows if each.output and Path(each.output).is_dir()), None)
     folder = Path(written.output) if written is not None else None
@@ -203,12 +204,6 @@ def rows_of_model(ledger: Ledger | None, folder: Path) -> tuple[Run, ...]:
     return _rows(ledger, str(made_by(folder).get("plan", "")), recipe, folder)
 
 
-def _recipe_at(ledger: Ledger, run: Run) -> str:
-    """The recipe of the merge into the folder that a row speaks of."""
-    rows = ledger.runs(kind="merge", plan=run.plan) if run.plan and run.output else []
-    return next((each.recipe for each in rows if each.output == run.output), "")
-
-
 def _rows(ledger: Ledger | None, digest: str, recipe: str, output: Path | None) -> tuple[Run, ...]:
     """All rows of a merge; of a model that is none, those of its folder.
 
@@ -235,11 +230,6 @@ def _rows(ledger: Ledger | None, digest: str, recipe: str, output: Path | None) 
 def title_of(run: Run) -> str:
     """What a row is called, without the values that a sweep set in it."""
     return run.name.removesuffix(" ".join(["", *map(str, run.details.get("point") or ())]))
-
-
-def same_recipe(first: str, second: str) -> bool:
-    """True where two texts say the same."""
-    return first == second or (bool(first and second) and not recipe_changes(first, second))
 
 
 def _lies_at(run: Run, place: Path | None) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lamina.errors import LedgerError, did_you_mean
 from lamina.evaluate.skills import SKILLS
-from lamina.ledger.compare import by_merge
+from lamina.ledger.merges import by_merge
 from lamina.ledger.runs import Run, Score
 from lamina.studies.chance import students, width_among_pairs
 
