@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Changed:
 
 def recipe_changes(first: str, second: str) -> list[Changed]:
     """The values in which two recipes' texts differ, in the order of the first, then what only the second has."""
-    ours, theirs = values_of(first), values_of(second)
+    ours, theirs = dict(_values(content_of(first))), dict(_values(content_of(second)))
     return [
         Changed(path, ours.get(path, ABSENT), theirs.get(path, ABSENT))
         for path in dict.fromkeys([*ours, *theirs])
@@ -39,7 +40,12 @@ def recipe_changes(first: str, second: str) -> list[Changed]:
 
 def same_recipe(first: str, second: str) -> bool:
     """True where two texts say the same. An empty one, of a model that was not made here, is like no other."""
-    return first == second or (bool(first and second) and values_of(first) == values_of(second))
+    return first == second or (bool(first and second) and meaning_of(first) == meaning_of(second))
+
+
+def meaning_of(recipe: str) -> str:
+    """What a recipe's text says, without how it says it: its comments, its layout and the order of its keys."""
+    return json.dumps(content_of(recipe), sort_keys=True)
 
 
 def content_of(recipe: str) -> Any:
@@ -49,11 +55,6 @@ def content_of(recipe: str) -> Any:
     """
     content = read_yaml(recipe, "recipe").content
     return recipe if content is None else content
-
-
-def values_of(recipe: str) -> dict[str, str]:
-    """Every value of a recipe's text by its path as `--set` takes it, as it would be written."""
-    return dict(_values(content_of(recipe)))
 
 
 def _values(content: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:

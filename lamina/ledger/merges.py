@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lamina.ledger.compare import values_of
+from lamina.ledger.compare import meaning_of
 from lamina.ledger.runs import Run, Score
 
 
@@ -46,9 +46,9 @@ def _meant(runs: Iterable[Run]) -> Mapping[str, Mapping[str, str]]:
             found.setdefault(run.plan, {})[run.recipe] = run.recipe
     for texts in found.values():
         if len(texts) > 1:  # a text is read where there is another that might say the same
-            first: dict[frozenset[tuple[str, str]], str] = {}
+            first: dict[str, str] = {}
             for text in texts:
-                texts[text] = first.setdefault(frozenset(values_of(text).items()), text)
+                texts[text] = first.setdefault(meaning_of(text), text)
     return found
 
 

@@ -51,14 +51,11 @@ def comparison_of(subjects: Sequence[Subject], ledger: Ledger | None, by: str | 
         raise LedgerError(
             "there is no ledger here to have scores of them: `lamina eval` and `lamina sweep` note scores."
         )
-    every = {run.number: run for run in ledger.runs() if run.scores}
-    wanted = {run.number for subject in subjects for run in subject.rows} if subjects else set(every)
-    found = [ledger.run(number) for number in every if number is not None]
-    runs = [run for run in found if run.number in wanted]
-    others = [run for run in found if run.kind == "eval" and run.number not in wanted]
-    order = ranking(runs, by or _usual(runs), parents_among=others)
+    rows = [ledger.run(run.number) if run.scores and run.number else run for run in ledger.runs()]  # scores with items
+    wanted = {run.number for run in rows} if not subjects else {run.number for each in subjects for run in each.rows}
+    runs = [run for run in rows if run.number in wanted]
+    order = ranking(runs, by or _usual(runs), among=rows)
     shown = order.whole or order.limited
-    rows = ledger.runs()
     known, health = recipes_of(rows), verdicts(rows)
     written = {each.run.id: known[each.run.id] for each in shown if each.run.id in known}
     paths = _differing([*written.values()])

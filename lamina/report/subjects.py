@@ -13,9 +13,8 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError, LaminaError
 from lamina.execute.reproduce import checked_record
-from lamina.ledger.compare import same_recipe
 from lamina.ledger.ledger import Ledger
-from lamina.ledger.merges import recipes_of
+from lamina.ledger.merges import by_merge, recipes_of
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Run
 from lamina.plans.plan import Plan
@@ -205,25 +204,17 @@ def rows_of_model(ledger: Ledger | None, folder: Path) -> tuple[Run, ...]:
 
 
 def _rows(ledger: Ledger | None, digest: str, recipe: str, output: Path | None) -> tuple[Run, ...]:
-    """All rows of a merge; of a model that is none, those of its folder.
-
-    A plan's digest knows models by their headers, which fine-tunes of one model have in common: so the recipe has to be
-    the same too, or the folder.
-    """
+    """All rows of a merge; of a model of which no recipe is known, those of its folder."""
     if ledger is None or (not digest and output is None):
         return ()
-    here = None if output is None else output.resolve()
-    if digest:
-        found = ledger.runs(plan=digest)
+    found = ledger.runs(plan=digest)
+    if digest and recipe:
+        # As if it were noted before all else: then the rows that speak of it are those beside it.
+        asked = Run("merge", "", recipe, digest, output="" if output is None else str(output.absolute()))
+        (kept,) = ([*others] for *others, last in by_merge([*found, asked]) if last is asked)
     else:
-        assert here is not None
-        found = [run for run in ledger.runs(text=here.name) if not run.plan]
-    merged = {run.output for run in found if run.recipe and same_recipe(run.recipe, recipe)}
-    kept = [
-        run
-        for run in found
-        if (same_recipe(run.recipe, recipe) if run.recipe else run.output in merged or _lies_at(run, here))
-    ]
+        here = None if output is None else output.resolve()
+        kept = [run for run in found if not run.recipe and _lies_at(run, here)]
     return tuple(ledger.run(run.number) for run in kept if run.number is not None)
 
 

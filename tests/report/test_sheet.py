@@ -117,7 +117,29 @@ def test_scores_of_another_merge_with_the_same_headers_are_not_taken_for_its_own
         second, first = ledger.runs(kind="merge")
         assert first.plan == second.plan  # fine-tunes of one base have one header
         ledger.add(Run("eval", "out1", plan=second.plan, output=second.output, scores=(score("rev", 7),)))
+        ledger.add(Run("check", "out0", plan=first.plan, output=first.output, verdict="broken"))
+    assert lamina("report", "out0", "--json").data["verdict"] == "broken"
+    assert lamina("report", "out1", "--json").data["verdict"] == ""
     assert lamina("report", "out0", "--json").data["scores"] == []
     assert lamina("report", "r1", "--json").data["scores"] == []
     (scored,) = lamina("report", "out1", "--json").data["scores"]
     assert scored["scores"][0]["value"] == pytest.approx(7 / 40)
+
+
+def test_a_check_of_what_lay_in_a_folder_before_is_not_taken_for_its_own(
+    lamina: Lamina, folder: Path, ledger_file: Path
+) -> None:
+    for models in (("rev", "sort"), ("sort", "rev")):
+        recipe = (
+            f"models: [{{model: models/{models[0]}}}, {{model: models/{models[1]}}}]\nbase_model: models/{models[0]}\n"
+        )
+        (folder / "recipe.yml").write_text(recipe + "merge_method: slerp\nparameters: {t: 0.25}\n")
+        lamina("merge", "recipe.yml", "out", "-q", "--force")
+        with Ledger(ledger_file) as ledger:
+            merge = ledger.runs(kind="merge")[0]
+            if models[0] == "rev":
+                ledger.add(Run("check", "out", plan=merge.plan, output=merge.output, verdict="broken"))
+    assert lamina("report", "out", "--json").data["verdict"] == ""
+    assert [(run["kind"], run["health"]) for run in lamina("runs", "--json").data] == [
+        ("merge", ""), ("check", "broken"), ("merge", "broken"),
+    ]  # fmt: skip

@@ -137,7 +137,7 @@ def test_parents_stand_in_the_table_whatever_rows_were_asked_for() -> None:
     merged = evaluated(2, 0.9, 0.9, parents=(Parent("models/rev"),))
     rev = evaluated(1, 0.8, 0.5, plan="", recipe="", output="/somewhere/models/rev")
     stranger = evaluated(3, 0.8, 0.5, plan="", recipe="", output="/somewhere/else")
-    found = ranking([merged], "skills", parents_among=[merged, rev, stranger])
+    found = ranking([merged], "skills", among=[merged, rev, stranger])
     assert [(each.run.id, each.is_parent) for each in found.whole] == [("r2", False), ("r1", True)]
     assert found.best_parent is found.whole[1]
 
