@@ -15,13 +15,13 @@ from typing import Unpack
 import xxhash
 
 from lamina import api
+from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.evaluate.halves import Split
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import parents_of, run_name
 from lamina.ledger.runs import Run, Score, versions
 from lamina.recipe.load import RecipeLike
-from lamina.studies.chance import Interval, among_pairs, simultaneous
 from lamina.studies.grid import Axis, points
 from lamina.studies.metrics import Metric
 from lamina.version import VERSION
