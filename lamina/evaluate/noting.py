@@ -11,6 +11,7 @@ import xxhash
 
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.subjects import Subject
+from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Parent, Run, Score, versions
 
 
@@ -36,6 +37,7 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
             "digest": subject.digest,
             "settings": settings,
             "metrics": {each.task: each.metric for each in evaluations},
+            **({FOLDER: str(Path(subject.source).absolute().parent)} if subject.recipe else {}),
         },
         key=xxhash.xxh3_128_hexdigest(json.dumps([*told, settings], sort_keys=True, default=str).encode()),
     )

@@ -11,7 +11,7 @@ from lamina.ledger.runs import Parent, Run, versions
 from lamina.plans.plan import Plan
 from lamina.recipe.load import Recipe
 
-FOLDER = "recipe_folder"  # of a merge's details: where the names in its recipe lead from
+FOLDER = "recipe_folder"  # of the details of whatever has a recipe: where the names in its recipe lead from
 
 
 def merge_run(
