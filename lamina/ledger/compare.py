@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lamina.evaluate.skills import difference
+from lamina.chance import difference
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.text import read_yaml
 from lamina.recipe.ways import written_way
