@@ -43,7 +43,7 @@ SWEEP_FIELDS: Mapping[str, str] = {
     "null), `scores`, `over` and `margin` (the difference from the recipe as it is written, better is positive, "
     "and half its interval, for all points at once), `near_best` (not told from the best)",
     "as_written": "the recipe as it is, like a point",
-    "best": "the point with the best score",
+    "best": "the point with the best score, `as_written` where that has it",
     "beyond_chance": "whether its difference from the recipe as it is written is",
     "test": "of the best and the recipe as it is on the test items: `best`, `as_written`, `over`, `margin`, "
     "`beyond_chance`; null where they are the same merge",
@@ -210,9 +210,8 @@ def _curve(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
     head = f"  {' '.join(_heads(axes)):<{name_width}}  {found.written.scores[0].name:<{widths[0]}}"
     yield f"{head}  {'over as written':<{widths[1]}}"
     for name, point in zip(["as written", *names], [found.written, *found.points], strict=True):
-        is_written = point is found.written
-        over = "" if is_written else _over(point.over, point.scores[0])
-        mark = "" if is_written else "best" if point is found.best else "~" if point.is_near_best else ""
+        over = "" if point is found.written else _over(point.over, point.scores[0])
+        mark = "best" if point.is_best else "~" if point.is_near_best else ""
         bar = "█" * round(1 + (BAR - 1) * share(point))
         row = f"  {name:<{name_width}}  {point.scores[0]!s:<{widths[0]}}  {over:<{widths[1]}}  {bar:<{BAR}}  {mark}"
         yield row.rstrip()
@@ -223,7 +222,7 @@ def _heat_map(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
     rows, columns = axes
     share = _shares(found.points)
     cells = [f"{_shade(share(point))} {_figure(point.scores[0])}" for point in found.points]
-    marks = ["*" if point is found.best else "~" if point.is_near_best else " " for point in found.points]
+    marks = ["*" if point.is_best else "~" if point.is_near_best else " " for point in found.points]
     width = max(*map(len, cells), *map(len, columns.values)) + 1
     name_width = max(len(rows.path), *map(len, rows.values))
     yield f"  {rows.path:<{name_width}}   {columns.path}"
@@ -232,15 +231,16 @@ def _heat_map(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
         first = index * len(columns.values)
         row = [f"{cells[first + at] + marks[first + at]:<{width}}" for at in range(len(columns.values))]
         yield f"  {value:<{name_width}}   {' '.join(row)}".rstrip()
-    yield f"  {found.points[0].scores[0].name}; * the best, ~ within chance of it"
+    best = "as written is the best" if found.best is found.written else "* the best"
+    yield f"  {found.points[0].scores[0].name}; {best}, ~ within chance of it"
 
 
 def _told(found: Sweep) -> Iterator[str]:
     best, first = found.best, found.best.scores[0]
-    near = [point for point in found.points if point.is_near_best and point.plan != best.plan]
-    yield f"best        {' '.join(best.set_values)} · {first}{f' · {best.run}' if best.run else ''}"
+    near = [point for point in found.points if point.is_near_best and not point.is_best]
+    yield f"best        {' '.join(best.set_values) or 'as written'} · {first}{f' · {best.run}' if best.run else ''}"
     if found.test is None or found.test_over is None:
-        yield "            The same merge as the recipe as it is written: nothing here is better."
+        yield "            Nothing here is better than the recipe as it is written."
     else:
         yield (
             f"as written  {found.written.scores[0]}; the best is {_over(best.over, first)} over it, for all points at "

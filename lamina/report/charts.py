@@ -19,6 +19,7 @@ from lamina.plans.weights import EffectiveWeights, Factors
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval
 from lamina.report.sheet import DiffMap
 from lamina.studies.ranking import Ranked
+from lamina.studies.sweep import Standing
 from lamina.wording import listed
 
 ROW = 30  # pixels of a line of a chart
@@ -117,10 +118,9 @@ def _curve(swept: Swept) -> Chart:
                         "thickness": 1.2, "width": 3},
             "line": {"color": "$c0", "width": 1.5},
             "marker": {
-                "size": [13 if point.is_best else 9 for point in points],
-                "symbol": ["star" if point.is_best else "circle" if point.is_near_best else "circle-open"
-                           for point in points],
-                "color": ["$accent" if point.is_best else "$c0" for point in points],
+                "size": [13 if point.standing.is_best else 9 for point in points],
+                "symbol": [_symbol(point.standing) for point in points],
+                "color": ["$accent" if point.standing.is_best else "$c0" for point in points],
             },
             "text": [shown(f"{point.run} · {point.score}{_mark_in_words(point)}") for point in points],
             "hovertemplate": "%{x}: %{text}<extra></extra>",
@@ -414,12 +414,18 @@ def _factor_text(cell: Factors | None) -> str:
 def _in_cell(point: SweptPoint) -> str:
     value = figure(point.score)
     digits = 1 if point.score.unit == "share" else 3
-    mark = (" ★" if point.is_best else " ~" if point.is_near_best else "") + " ◆" * point.is_own
+    mark = (" ★" if point.standing.is_best else " ~" if point.standing.is_near_best else "") + " ◆" * point.is_own
     return "" if value is None else f"{value:.{digits}f}{mark}"
 
 
+def _symbol(standing: Standing) -> str:
+    return "star" if standing.is_best else "circle" if standing.is_near_best else "circle-open"
+
+
 def _mark_in_words(point: SweptPoint) -> str:
-    return ", the best" if point.is_best else ", within chance of the best" if point.is_near_best else ""
+    return (
+        ", the best" if point.standing.is_best else ", within chance of the best" if point.standing.is_near_best else ""
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -166,14 +166,14 @@ def _big(score: Score) -> str:
 
 def _sweep(swept: Swept, number: int) -> str:
     best = swept.best
-    near = sum(point.is_near_best for point in swept.points)
+    near = sum(point.standing.is_near_best and not point.standing.is_best for point in swept.points)
     values = ", ".join(f"{path}={value}" for path, value in zip(swept.paths, best.values, strict=True))
     said = f"Best of {len(swept.points)}: {values}, {with_interval(best.score)} ({best.run}). "
     if best.is_written:
         said += "That is the recipe as it is written. "
-    elif best.over is not None:
-        worth = "beyond chance" if best.over.is_beyond_chance else "within chance"
-        difference = f"{signed(best.score, best.over.difference)} ± {plain(best.score, best.over.margin)}"
+    elif (over := best.standing.over) is not None:
+        worth = "beyond chance" if over.is_beyond_chance else "within chance"
+        difference = f"{signed(best.score, over.difference)} ± {plain(best.score, over.margin)}"
         said += f"Over the recipe as it is written {difference}, for all points at once: {worth}. "
     said += f"{counted(near, 'other point')} within chance of the best." if near else "No other is within chance of it."
     drawn = charts.sweep_chart(swept)
@@ -185,7 +185,9 @@ def _sweep(swept: Swept, number: int) -> str:
 def _sweep_rows(swept: Swept) -> str:
     points = list(swept.points)
     if len(points) > MOST_POINTS:
-        points = sorted(points, key=lambda point: not (point.is_best or point.is_near_best))[:MOST_POINTS]
+        points = sorted(points, key=lambda point: not (point.standing.is_best or point.standing.is_near_best))[
+            :MOST_POINTS
+        ]
     rows = [
         [
             text(point.run), *map(text, point.values), text(with_interval(point.score)), _over_written(point),
@@ -202,17 +204,19 @@ def _sweep_rows(swept: Swept) -> str:
 
 
 def _marks(point: SweptPoint) -> list[str]:
+    best, near = point.standing.is_best, point.standing.is_near_best
     marks = {
-        "as written": point.is_written, "the best": point.is_best, "within chance of the best": point.is_near_best,
+        "as written": point.is_written, "the best": best, "within chance of the best": near and not best,
         "this merge": point.is_own,
     }  # fmt: skip
     return [mark for mark, there in marks.items() if there]
 
 
 def _over_written(point: SweptPoint) -> str:
-    if point.over is None or point.is_written:
+    over = point.standing.over
+    if over is None or point.is_written:
         return ""
-    return text(f"{signed(point.score, point.over.difference)} ± {plain(point.score, point.over.margin)}")
+    return text(f"{signed(point.score, over.difference)} ± {plain(point.score, over.margin)}")
 
 
 def _layers(plan: Plan) -> str:

@@ -173,14 +173,15 @@ def _swept(swept: Swept) -> dict[str, Any]:
 
 
 def _point(point: SweptPoint) -> dict[str, Any]:
+    over = point.standing.over
     return {
         "run": point.run,
         "values": list(point.values),
         "score": point.score.as_data(),
-        "over": None if point.over is None else _finite(point.over.difference),
-        "margin": None if point.over is None else _finite(point.over.margin),
-        "best": point.is_best,
-        "near_best": point.is_near_best,
+        "over": None if over is None else _finite(over.difference),
+        "margin": None if over is None else _finite(over.margin),
+        "best": point.standing.is_best,
+        "near_best": point.standing.is_near_best,
         "own": point.is_own,
         "as_written": point.is_written,
     }

@@ -55,6 +55,20 @@ def test_two_axes_are_a_heat_map(lamina: Lamina, recipe: str) -> None:
     assert "Of a part of the items only" in lines[-1]
 
 
+def test_where_nothing_is_better_the_recipe_as_it_is_written_is_the_best(lamina: Lamina, recipe: str) -> None:
+    varied = ("sweep", recipe, "--vary", "parameters.t=0.8,0.9", "--limit", "60")
+    lines = lamina(*varied).out.splitlines()
+    assert lines[3].startswith("  as written ")
+    assert lines[3].endswith("best")
+    best = next(number for number, line in enumerate(lines) if line.startswith("best        as written · "))
+    assert lines[best + 1] == "            Nothing here is better than the recipe as it is written."
+    data = lamina(*varied, "--json").data
+    assert data["best"] == data["as_written"]
+    assert (data["test"], data["beyond_chance"]) == (None, False)
+    grid = lamina(*varied, "--vary", "dtype=float32,bfloat16").out
+    assert "skills-dev; as written is the best, ~ within chance of it" in grid
+
+
 def test_the_points_are_rows_of_the_ledger_and_the_chosen_one_has_the_score_of_the_test(
     lamina: Lamina, recipe: str
 ) -> None:

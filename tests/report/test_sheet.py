@@ -11,7 +11,7 @@ from lamina.ledger.runs import Run
 from lamina.report.sheet import SHEET_FIELDS
 from tests.cli.conftest import Lamina
 
-from .test_page import HOSTILE, out, score
+from .test_page import GRADIENT, HOSTILE, out, score
 
 __all__ = ["out"]
 
@@ -34,6 +34,20 @@ def test_a_sweep_that_the_merge_is_a_point_of_is_found_with_its_best(lamina: Lam
     assert [point["best"] for point in swept["points"]] == [False, False, True]
     assert [point["own"] for point in swept["points"]] == [True, False, False]
     assert swept["points"][2]["over"] == pytest.approx(10 / 40)
+
+
+@pytest.mark.parametrize("values", ["0.1,0.50,0.9", "0.8,0.9"], ids=["a best", "nothing better"])
+def test_a_sweep_is_told_as_the_verb_told_it(lamina: Lamina, folder: Path, values: str) -> None:
+    (folder / "slerp.yml").write_text(GRADIENT.replace("[0, 1]", "0.5"))
+    verb = lamina("sweep", "slerp.yml", "--vary", f"parameters.t={values}", "--limit", "40", "--json").data
+    (swept,) = lamina("report", "slerp.yml", "--json").data["sweeps"]
+    told = {point["run"]: point for point in (verb["as_written"], *verb["points"])}
+    assert {point["run"] for point in swept["points"]} == set(told)
+    for point in swept["points"]:
+        for key in ("over", "margin", "near_best"):
+            assert point[key] == told[point["run"]][key], (point["run"], key)
+    assert [point["run"] for point in swept["points"] if point["best"]] == [verb["best"]["run"]]
+    assert (verb["best"] == verb["as_written"]) == (values == "0.8,0.9")
 
 
 def test_a_run_of_the_ledger_is_shown_as_the_folder_that_it_made(lamina: Lamina, out: Path) -> None:
