@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from lamina.ledger.ledger import Ledger
 from lamina.ledger.merges import recipes_of, verdicts
 from lamina.ledger.runs import Run
 from lamina.recipe.ways import parse_way
+from lamina.report.figures import finite
 from lamina.report.scores import is_dev, value_in
 from lamina.report.subjects import Subject
 from lamina.studies.ranking import Ranked, Ranking, ranking
@@ -134,10 +134,10 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
                 "run": each.run.id,
                 "name": each.run.name,
                 "is_parent": each.is_parent,
-                "mean": _finite(each.mean),
-                "stderr": _finite(each.error),
-                "difference": _finite(each.difference),
-                "margin": _finite(each.margin),
+                "mean": finite(each.mean),
+                "stderr": finite(each.error),
+                "difference": finite(each.difference),
+                "margin": finite(each.margin),
                 "paired": each.paired,
                 "mark": each.mark,
                 "scores": [score.as_data() for score in each.run.scores],
@@ -149,8 +149,3 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
         "paths": list(found.paths),
         "unscored": list(found.unscored),
     }
-
-
-def _finite(figure: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if figure is not None and math.isfinite(figure) else None
