@@ -309,16 +309,16 @@ def _by_position(key: str, harmless: Sequence[object], reason: str) -> Fact:
     return Fact(key, read, write)
 
 
-def own_index(model_types: Sequence[str], reason: str) -> Fact:
-    """Model types whose layers compute with their own number, whatever the config says."""
+def own_index(kind: str, reason: str) -> Fact:
+    """A model type whose layers compute with their own number, whatever the config says."""
 
     def read(config: Config, depth: int) -> Values | None:
-        return list(range(depth)) if config.get("model_type") in model_types else None
+        return list(range(depth)) if config.get("model_type") == kind else None
 
-    def write(config: dict[str, Any], _values: Values) -> None:
-        raise Unwritable(f"layers of {config['model_type']} {reason}.")
+    def write(_config: dict[str, Any], _values: Values) -> None:
+        raise Unwritable(f"layers of {kind} {reason}.")
 
-    return Fact(model_types[0], read, write)
+    return Fact(f"place in {kind}", read, write)
 
 
 def _said(config: Config, key: str) -> Any:
@@ -368,8 +368,10 @@ FACTS: Sequence[Fact] = (
         "n_layers_per_attn_res_block", (None,), "what a layer reads of earlier ones goes by its number, and tensors "
         "for that stand in lists beside the layers (`attn_res`), the first of them of the second layer",
     ),
-    own_index(("diffllama",), "compute with their own number: moved, they are other functions"),
-    own_index(("zamba2",), "share blocks by their numbers, so that no layer stands for itself"),
+    # Of the n-th sum of stream and block, counted through the layers: sqrt((n - 1) / n) stream + sqrt(1 / n) block.
+    own_index("beam", "weigh what they add against the stream by their own number: moved, they are other functions"),
+    own_index("diffllama", "compute with their own number: moved, they are other functions"),
+    own_index("zamba2", "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip
 
 
