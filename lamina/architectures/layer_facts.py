@@ -23,12 +23,14 @@ class Fact:
 
     `write` changes a config so that `read` gives these values; it raises Unwritable where no config can say them.
     `of_layers` marks values that are themselves numbers of layers, which others will have in another stack.
+    `bound` is why a layer is bound to its place, whatever is written; "" where it may move.
     """
 
     name: str
     read: Callable[[Config, int], Values | None]
     write: Callable[[dict[str, Any], Values], None]
     of_layers: bool = False
+    bound: str = ""
 
 
 class Unwritable(ValueError):
@@ -332,9 +334,10 @@ def own_index(kind: str, reason: str) -> Fact:
         return list(range(depth)) if config.get("model_type") == kind else None
 
     def write(_config: dict[str, Any], _values: Values) -> None:
-        raise Unwritable(f"layers of {kind} {reason}.")
+        raise Unwritable(bound)
 
-    return Fact(f"place in {kind}", read, write)
+    bound = f"layers of {kind} {reason}. Leave each where it is."
+    return Fact(f"place in {kind}", read, write, bound=bound)
 
 
 def _said(config: Config, key: str) -> Any:

@@ -250,6 +250,14 @@ def test_what_goes_by_a_layer_s_own_number_stands_in_the_way_of_moved_layers(
     assert problems(config, [0, 1, 2, 3]) == []
 
 
+def test_layers_of_two_such_models_are_blended_where_they_are_and_nowhere_else() -> None:
+    a, b = decoder({"model_type": "beam"}), decoder({"model_type": "beam"})
+    assert restacked_config(a, [[Origin(a, i), Origin(b, i)] for i in range(4)])[1] == []
+    (problem,) = restacked_config(a, [[Origin(a, 0), Origin(b, 2)], [Origin(a, 1)]])[1]
+    assert problem.startswith("output layer 0 blends layers 0, 2: layers of beam weigh")
+    assert problem.endswith("Leave each where it is.")
+
+
 def test_a_first_layer_unlike_the_others_stays_the_first() -> None:
     model = decoder({}, odd={0: "pre_norm"})
     for layers, right in (([0, 1, 2, 2, 3], True), ([0, 0, 1], False), ([1, 2, 3], False)):
