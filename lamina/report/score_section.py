@@ -19,15 +19,15 @@ def tiles(scores: ScoreTable | None) -> str:
         return ""
     own = scores.models[0]
     names = _told_names(scores)
-    tiles = []
+    shown = []
     for name in names[:TILES]:
         score = own.score(name)
         assert score is not None
         beside = _worth(scores, name)
-        tiles.append(
+        shown.append(
             f'<div class="tile"><span>{text(name)}</span><b>{_big(score)}</b><span>{text(beside)}</span></div>'
         )
-    return f'<div class="tiles">{"".join(tiles)}</div>\n'
+    return f'<div class="tiles">{"".join(shown)}</div>\n'
 
 
 def _big(score: Score) -> str:
