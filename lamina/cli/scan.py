@@ -25,7 +25,8 @@ SCAN_FIELDS: Mapping[str, str] = {
     "depth": "layers of the deeper model",
     "cuts": "from the lowest to the highest, each: `first` (layers of the first copy), `second` (the layer with which "
     "the second begins), `loss`, `over` and `margin` (beside the model, and half its interval, for all cuts at once), "
-    "`over_default` and `margin_default` (beside SOLAR's cut), `near_best` (not told from the best)",
+    "`over_default` and `margin_default` (beside SOLAR's cut), `near_best` (not told from the best), `run` (its row in "
+    "the ledger)",
     "refused": "cuts that config.json cannot say: `first`, `second`, `why`",
     "best": "the cut of the least loss",
     "default": "SOLAR's, which `lamina upscale` takes where no other is named",
@@ -33,6 +34,8 @@ SCAN_FIELDS: Mapping[str, str] = {
     "test": "on the rows between, which chose nothing: `loss` of the model, `best` and `default` (each `loss`, `over`, "
     "`margin`), `best_over_default` (`over`, `margin`, `beyond_chance`)",
     "limited": "true under --limit",
+    "measurements": "of the model and its cuts, on `dev` and on `test` rows",
+    "measured": "how many of them were taken now; the ledger had the others",
     "next": "the command that writes the best",
     "seconds": "of wall time",
     "peak_memory": "of the process, in bytes",
@@ -45,6 +48,7 @@ def lines(found: Scan, command: str) -> Iterator[str]:
     yield (
         f"{found.model} · {counted(len(found.layers), 'layer')} · rows of {found.row} tokens: {asked} · "
         f"{in_seconds(found.seconds)}, peak memory {in_bytes(found.peak_memory or 0)}"
+        f"{_from_before(found.measurements - found.measured, found.measurements)}"
     )
     yield ""
     yield from _layers(found)
@@ -54,9 +58,13 @@ def lines(found: Scan, command: str) -> Iterator[str]:
     yield from _told(found, command)
 
 
+def _from_before(known: int, measurements: int) -> str:
+    return f" · {known} of {measurements} from the ledger" if known else ""
+
+
 def _layers(found: Scan) -> Iterator[str]:
     """A bar is as long as what the layer changes, 1 - cosine, in logarithm: from the least to the most of all."""
-    changed = [max(1 - layer.cosine, 1e-6) for layer in found.layers]
+    changed = [max(1 - layer.cosine, 1e-6) if math.isfinite(layer.cosine) else 1e-6 for layer in found.layers]
     low, high = math.log(min(changed)), math.log(max(changed))
     yield "  layer  cosine  added  changes its input"
     for number, (layer, change) in enumerate(zip(found.layers, changed, strict=True)):
@@ -88,7 +96,7 @@ def _cuts(found: Scan) -> Iterator[str]:
 def _told(found: Scan, command: str) -> Iterator[str]:
     count, best, default = len(found.layers), found.best, found.default
     yield f"model       {found.loss:.3f} nats a token as it is; what is lost is beside that, in the same rows"
-    yield f"best        {best.cut.text(count)}: {_over(best.over)}"
+    yield f"best        {best.cut.text(count)}: {_over(best.over)}{'' if best.run is None else f' · {best.run}'}"
     if best is default:
         yield "            It is SOLAR's cut, which `lamina upscale` takes by default."
     else:
@@ -138,7 +146,7 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "model": found.model,
         "rows": dict(found.rows),
         "row_tokens": found.row,
-        "layers": [{"cosine": each.cosine, "added": each.added} for each in found.layers],
+        "layers": [{"cosine": _figure(each.cosine), "added": _figure(each.added)} for each in found.layers],
         "loss": _figure(found.loss),
         "depth": found.depth,
         "cuts": [_cut(each) for each in found.cuts],
@@ -153,6 +161,8 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
             "best_over_default": {**_interval(between), "beyond_chance": between.is_beyond_chance},
         },
         "limited": found.limited,
+        "measurements": found.measurements,
+        "measured": found.measured,
         "next": command,
         "seconds": round(found.seconds, 3),
         "peak_memory": found.peak_memory,
@@ -164,6 +174,7 @@ def _cut(each: CutLoss) -> dict[str, Any]:
     return {
         **_places(each.cut), "loss": _figure(each.loss), **_interval(each.over), "over_default": beside["over"],
         "margin_default": beside["margin"], "near_best": each.is_near_best,
+        "run": each.run,
     }  # fmt: skip
 
 

@@ -18,6 +18,11 @@ Kind = Literal["merge", "check", "eval", "sweep"]
 KINDS: tuple[Kind, ...] = ("merge", "check", "eval", "sweep")
 
 
+def now() -> datetime:
+    """The second in which a row is made."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 @dataclass(frozen=True)
 class Parent:
     """A model that went in, as the recipe calls it. `revision` is the commit of a model of the Hub."""
@@ -87,7 +92,7 @@ class Run:
     parents: tuple[Parent, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
-    at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    at: datetime = field(default_factory=now)
     seconds: float | None = None
     peak_memory: int | None = None
     output: str = ""

@@ -19,8 +19,8 @@ def test_a_single_comparison_has_the_usual_interval() -> None:
 def test_few_items_get_students_interval() -> None:
     # scipy.stats.t.ppf(0.975, n): 2.5706, 2.1314, 1.9840
     assert [students(1.959964, n) for n in (5, 15, 100)] == pytest.approx([2.5706, 2.1314, 1.9840], rel=0.002)
-    # scipy.stats.t.ppf(1 - 0.025 / 78, n): 5.8338, 4.2935, 3.5182; the normal point is 3.4143
-    assert [students(3.4143, n) for n in (7, 15, 100)] == pytest.approx([5.8338, 4.2935, 3.5182], rel=0.011)
+    # scipy.stats.t.ppf(1 - 0.025 / 78, n): 5.8339, 4.2928, 3.5248; the normal point is 3.4136
+    assert [students(3.4136, n) for n in (7, 15, 100)] == pytest.approx([5.8339, 4.2928, 3.5248], rel=0.011)
 
 
 def test_what_does_not_differ_has_no_interval() -> None:
@@ -72,8 +72,8 @@ def test_pairs_among_many_are_wider_than_those_among_two() -> None:
 def test_pairs_over_few_items_get_students_interval() -> None:
     rows = np.random.default_rng(5).standard_normal((2, 16))
     errors = rows.std(axis=1, ddof=1) / 4
-    # scipy.stats.t.ppf(1 - 0.025 / 78, 15), 78 pairs of 13; the normal point is 3.4143
-    assert [each.margin for each in among_pairs(rows, 13)] == pytest.approx(4.2935 * errors, rel=0.001)
+    # scipy.stats.t.ppf(1 - 0.025 / 78, 15), 78 pairs of 13; the normal point is 3.4136
+    assert [each.margin for each in among_pairs(rows, 13)] == pytest.approx(4.2928 * errors, rel=0.001)
 
 
 def test_among_few_items_a_best_is_called_better_than_another_in_one_of_twenty() -> None:

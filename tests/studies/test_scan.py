@@ -13,7 +13,8 @@ from lamina.check.asked import bundled_texts, token_rows
 from lamina.check.running import RunningModel
 from lamina.errors import CheckpointError, RecipeError
 from lamina.planners.upscale import Cut
-from lamina.studies.scan import FIRST_LOOKED_AT, Scan, scan
+from lamina.studies.cuts import FIRST_LOOKED_AT
+from lamina.studies.scan import Scan, scan
 
 BASE = Path(__file__).parents[2] / "examples" / "models" / "base"
 NEAR = 1e-6  # nats: rows that are read beside others may be summed in another order
