@@ -26,7 +26,7 @@ from lamina.evaluate.halves import Split
 from lamina.evaluate.subjects import Subject
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import parents_of
+from lamina.ledger.noting import FOLDER, parents_of
 from lamina.ledger.runs import Run, now, versions
 from lamina.models.plain import PlainModel
 from lamina.planners.small_files import small_files
@@ -92,7 +92,12 @@ def cut_row(subject: Subject, count: int, cut: Cut, recipe: Recipe, plan: Plan) 
         plan=plan.digest,
         parents=parents_of(plan),
         seed=plan.seed,
-        details={"point": [f"stack={layers}"], "first": cut.first, "depth": len(cut.order(count))},
+        details={
+            "point": [f"stack={layers}"],
+            "first": cut.first,
+            "depth": len(cut.order(count)),
+            FOLDER: str(recipe.folder.absolute()),
+        },
     )
 
 

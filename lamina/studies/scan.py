@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lamina import api
+from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.check.models import opened
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import RecipeError
@@ -23,7 +24,6 @@ from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Run
 from lamina.planners.upscale import Cut, cuts_to, middle_cut, solar_depth
-from lamina.studies.chance import Interval, among_pairs, simultaneous
 from lamina.studies.cuts import CutStudy, LayerChange, cut_row
 from lamina.upscaling import upscale_recipe
 
