@@ -84,16 +84,15 @@ class Measured:
 
 def cut_row(subject: Subject, count: int, cut: Cut, recipe: Recipe, plan: Plan) -> Run:
     """The row of a cut of a model of `count` layers, before it is measured: a point of a sweep over its `stack`."""
-    layers = ",".join(cut.spans(count))
     return Run(
         "sweep",
-        f"{subject.name} {layers}",
+        f"{subject.name} {','.join(cut.spans(count))}",
         recipe=recipe.text,
         plan=plan.digest,
         parents=parents_of(plan),
         seed=plan.seed,
         details={
-            "point": [f"stack={layers}"],
+            "point": [f"stack[{entry}].layers={layers}" for entry, layers in enumerate(cut.spans(count))],
             "first": cut.first,
             "depth": len(cut.order(count)),
             FOLDER: str(recipe.folder.absolute()),
