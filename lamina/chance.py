@@ -64,8 +64,9 @@ def simultaneous(differences: Sequence[Sequence[float]]) -> list[Interval]:
         return []
     count = rows.shape[1]
     means = rows.mean(axis=1)
-    centred = rows - means[:, None]
-    errors = np.sqrt((centred**2).sum(axis=1) / max(count - 1, 1) / count)
+    with _no_number_is_told():
+        centred = rows - means[:, None]
+        errors = np.sqrt((centred**2).sum(axis=1) / max(count - 1, 1) / count)
     if count < 2:
         return [Interval(float(mean), 0.0 if mean == 0 else math.inf) for mean in means]
     varying = errors > 0
@@ -86,8 +87,14 @@ def among_pairs(differences: Sequence[Sequence[float]], candidates: int) -> list
     if count < 2:
         return [Interval(float(mean), math.inf) for mean in rows.mean(axis=1)]
     width = students(width_among_pairs(candidates), count - 1)
-    errors = rows.std(axis=1, ddof=1) / math.sqrt(count)
+    with _no_number_is_told():
+        errors = rows.std(axis=1, ddof=1) / math.sqrt(count)
     return [Interval(float(mean), float(width * error)) for mean, error in zip(rows.mean(axis=1), errors, strict=True)]
+
+
+def _no_number_is_told() -> np.errstate:
+    """An item that is infinite leaves no interval, which says it; numpy need not warn of it as well."""
+    return np.errstate(invalid="ignore")
 
 
 def width_among_pairs(candidates: int) -> float:

@@ -61,6 +61,13 @@ def test_a_row_with_no_number_leaves_the_others_as_they_are() -> None:
     assert found[0].margin == pytest.approx(simultaneous(rows[[0, 2]])[0].margin)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_item_leaves_no_interval_and_no_warning() -> None:
+    for found in (simultaneous([[1.0, 2.0, math.inf]])[0], among_pairs([[1.0, 2.0, math.inf]], 3)[0]):
+        assert found.difference == math.inf
+        assert not found.is_beyond_chance
+
+
 def test_pairs_among_many_are_wider_than_those_among_two() -> None:
     rows = np.random.default_rng(4).standard_normal((1, 1000))
     few, many = among_pairs(rows, 2)[0], among_pairs(rows, 11)[0]
