@@ -69,7 +69,7 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 @click.option("--at", type=_Layers(), metavar="N,N,...", help="llama-pro: the output layers that are new, from 0.")
 @click.option(
     "--scan", "scans", is_flag=True,
-    help="Write nothing: what each layer changes, and what each cut to --to layers loses (extra `hf`).",
+    help="Write no model: what each layer changes, and what each cut to --to layers loses (extra `hf`).",
 )  # fmt: skip
 @click.option(
     "--text", "texts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
