@@ -99,7 +99,8 @@ class Options(TypedDict, total=False):
     a model run the merge method that it brings; other recipes may anyway. Without `copy_tokenizer` no tokenizer is
     written; without `write_model_card` neither README.md, its picture, nor a copy of the recipe. `cache_dir`, `token`
     and `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
-    are named without one.
+    are named without one. `commits` has, by the name in the recipe, at which commit a model of the Hub is read
+    whatever the recipe says: as a record of a merge has it.
     """
 
     set_values: Sequence[str]
@@ -114,6 +115,7 @@ class Options(TypedDict, total=False):
     token: str | None
     offline: bool
     revision: str | None
+    commits: Mapping[str, str]
 
 
 def plan(recipe: RecipeLike, **options: Unpack[Options]) -> Plan:
@@ -258,7 +260,8 @@ def reproduce(
 ) -> Reproduction:
     """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
 
-    `recipe` is by default the copy that the folder holds; seed and other options are those of its record.
+    `recipe` is by default the copy that the folder holds; seed and other options are those of its record, and models
+    of the Hub are read at the commits that it has.
     `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
     """
     started, out = time.monotonic(), Path(out)
@@ -267,7 +270,7 @@ def reproduce(
     on_start(nbytes if digests_only else 2 * nbytes)
     differing = differing_in_place(out, known, progress)
     if not digests_only:
-        asked = Options(**{"seed": known.seed, **known.options, **options})  # type: ignore[typeddict-item]
+        asked = Options(**{**known.options, **options})  # type: ignore[typeddict-item]
         planned = _planned(out if recipe is None else recipe, asked)
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
@@ -533,6 +536,7 @@ def hub_options(options: Options) -> HubOptions:
         options.get("token"),
         options.get("offline", False),
         options.get("revision"),
+        options.get("commits", {}),
     )
 
 
