@@ -233,8 +233,8 @@ $ lamina upscale smollm2 --scan --to 48
   the model as it is, with what its layers change, is one more. `lamina runs --sort loss-dev` ranks them, `lamina runs
   show` has the recipe of each, `lamina report` of a merged one shows them all. The same scan again takes a second: it
   finds them there (the same texts, `--limit`, `--device`, content of the model and version of Lamina) and does not load
-  the model; one with another `--to` finds the model's own losses. Rows are noted once the last text has been read, those
-  that choose and then those that report: a scan that was stopped before begins anew.
+  the model; one with another `--to` finds the model's own losses. Rows are noted once the last text has been read,
+  those that choose and then those that report: a scan that was stopped before begins anew.
 
 A class whose layers take more from one another than a hidden state, or compute with their own number, cannot be scanned
 so, and is refused; `lamina upscale` and `lamina check` serve it all the same.
