@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lamina.chance import Interval
+from lamina.ledger.runs import in_json
 from lamina.planners.upscale import Cut
 from lamina.studies.scan import CutLoss, Scan
 from lamina.wording import counted, in_bytes, in_seconds
@@ -131,6 +132,8 @@ def _bar(share: float) -> str:
 
 
 def _over(over: Interval) -> str:
+    if not math.isfinite(over.difference):
+        return "not finite"
     return f"{over.difference:+.3f} ± {over.margin:.3f}"
 
 
@@ -146,8 +149,8 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "model": found.model,
         "rows": dict(found.rows),
         "row_tokens": found.row,
-        "layers": [{"cosine": _figure(each.cosine), "added": _figure(each.added)} for each in found.layers],
-        "loss": _figure(found.loss),
+        "layers": [{"cosine": in_json(each.cosine), "added": in_json(each.added)} for each in found.layers],
+        "loss": in_json(found.loss),
         "depth": found.depth,
         "cuts": [_cut(each) for each in found.cuts],
         "refused": [{**_places(cut), "why": why} for cut, why in found.refused.items()],
@@ -155,9 +158,9 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "default": _cut(found.default),
         "beyond_chance": found.best.over_default.is_beyond_chance,
         "test": {
-            "loss": _figure(loss),
-            "best": {"loss": _figure(best), **_interval(best_over)},
-            "default": {"loss": _figure(default), **_interval(default_over)},
+            "loss": in_json(loss),
+            "best": {"loss": in_json(best), **_interval(best_over)},
+            "default": {"loss": in_json(default), **_interval(default_over)},
             "best_over_default": {**_interval(between), "beyond_chance": between.is_beyond_chance},
         },
         "limited": found.limited,
@@ -172,7 +175,7 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
 def _cut(each: CutLoss) -> dict[str, Any]:
     beside = _interval(each.over_default)
     return {
-        **_places(each.cut), "loss": _figure(each.loss), **_interval(each.over), "over_default": beside["over"],
+        **_places(each.cut), "loss": in_json(each.loss), **_interval(each.over), "over_default": beside["over"],
         "margin_default": beside["margin"], "near_best": each.is_near_best,
         "run": each.run,
     }  # fmt: skip
@@ -183,9 +186,4 @@ def _places(cut: Cut) -> dict[str, int]:
 
 
 def _interval(over: Interval) -> dict[str, float | None]:
-    return {"over": _figure(over.difference), "margin": _figure(over.margin)}
-
-
-def _figure(figure: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if math.isfinite(figure) else None
+    return {"over": in_json(over.difference), "margin": in_json(over.margin)}

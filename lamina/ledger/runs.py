@@ -70,7 +70,7 @@ class Score:
 
     def as_data(self) -> dict[str, Any]:
         return {
-            "name": self.name, "value": _in_json(self.value), "stderr": _in_json(self.stderr), "n": self.n,
+            "name": self.name, "value": in_json(self.value), "stderr": in_json(self.stderr), "n": self.n,
             "unit": self.unit, "limited": self.limited, "lower_is_better": self.lower_is_better,
         }  # fmt: skip
 
@@ -138,7 +138,7 @@ class Run:
         }
 
 
-def _in_json(figure: float | None) -> float | None:
+def in_json(figure: float | None) -> float | None:
     """JSON has no NaN and no infinity."""
     return figure if figure is not None and math.isfinite(figure) else None
 

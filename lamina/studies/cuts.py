@@ -27,7 +27,7 @@ from lamina.evaluate.subjects import Subject
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import FOLDER, parents_of
-from lamina.ledger.runs import Run, now, versions
+from lamina.ledger.runs import Run, in_json, now, versions
 from lamina.models.plain import PlainModel
 from lamina.planners.small_files import small_files
 from lamina.planners.upscale import Cut
@@ -189,7 +189,8 @@ class CutStudy:
 def _model_row(subject: Subject, tokens: int, changes: Sequence[Sequence[float | None]]) -> Run:
     here = Path(subject.source).exists()
     output = str(Path(subject.source).absolute()) if here else subject.source
-    return Run("sweep", subject.name, plan=subject.plan, output=output, details={_ROW: tokens, _LAYERS: changes})
+    details = {"digest": subject.digest, _ROW: tokens, _LAYERS: changes}
+    return Run("sweep", subject.name, plan=subject.plan, output=output, details=details)
 
 
 def _read(
@@ -224,7 +225,7 @@ def _read(
         for each, found in parts.items():
             losses[each][name] = np.concatenate(found)
     means = np.average(changes, axis=0, weights=weights)
-    noted = [[float(each) if np.isfinite(each) else None for each in layer] for layer in means]
+    noted = [[in_json(float(each)) for each in layer] for layer in means]
     return losses, seconds, noted
 
 

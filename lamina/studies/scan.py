@@ -90,9 +90,10 @@ def scan(
     """What the layers of a model change, and what each cut of two copies of it to `to` layers loses.
 
     `texts` by name, by default those of `lamina check`; `limit` is of the dev rows, and of the test rows, of each. A
-    model larger than `memory` bytes is brought in layer by layer. What is in the notebook is not measured again: of
-    the same model, plan, texts, limit, device and version of Lamina. Raises RecipeError where the model cannot be
-    up-scaled, and CheckpointError where it cannot be run.
+    model larger than `memory` bytes is brought in layer by layer. Rows go where `notebook` says, by default into the
+    user's own ledger, and what is there is not measured again: of the same model, plan, texts, limit, device and
+    version of Lamina. Raises RecipeError where the model cannot be up-scaled, and CheckpointError where it cannot be
+    run.
     """
     started = time.monotonic()
     hub = hub or HubOptions()
@@ -103,7 +104,7 @@ def scan(
         known_as = subject(str(model), hub, api.Options())
         possible, refused = _planned(model, known_as, count, depth, hub)
         study = CutStudy(
-            found, known_as, possible, texts, limit, notebook or Notebook(wanted=False),
+            found, known_as, possible, texts, limit, notebook or Notebook(),
             device=device, memory=memory, progress=progress,
         )  # fmt: skip
         dev = study.losses("dev", [*possible])

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lamina.checkpoints.hub_client import HubOptions
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run
-from lamina.report.charts import sweep_chart
-from lamina.report.scores import sweeps_of
 from lamina.report.sheet import SHEET_FIELDS
-from lamina.report.subjects import subject_of
 from tests.cli.conftest import Lamina
 
 from .test_page import HOSTILE, out, score
@@ -38,23 +34,6 @@ def test_a_sweep_that_the_merge_is_a_point_of_is_found_with_its_best(lamina: Lam
     assert [point["best"] for point in swept["points"]] == [False, False, True]
     assert [point["own"] for point in swept["points"]] == [True, False, False]
     assert swept["points"][2]["over"] == pytest.approx(10 / 40)
-
-
-def test_a_scan_is_a_curve_over_the_cuts_to_the_depth_of_the_merge(lamina: Lamina, ledger_file: Path) -> None:
-    for depth in (6, 5):
-        lamina("upscale", "models/base", "--scan", "--to", depth, "--limit", 2)
-    lamina("upscale", "models/base", "deep", "--to", 6, "--first", 2, "-q")
-    data = lamina("report", "deep", "--json").data
-    (swept,) = data["sweeps"]
-    assert [point["values"] for point in swept["points"]] == [["0-1", "0-3"], ["0-2", "1-3"], ["0-3", "2-3"]]
-    assert [point["own"] for point in swept["points"]] == [True, False, False]
-    assert [model["label"] for model in data["scores"]] == ["deep", "base"]
-    assert data["over"]["loss-dev"]["paired"]
-    with Ledger(ledger_file) as ledger:
-        (found,) = sweeps_of(subject_of("deep", ledger, HubOptions()), ledger)
-    drawn = sweep_chart(found)
-    assert drawn is not None
-    assert drawn.data[0]["x"] == ["0-1 · 0-3", "0-2 · 1-3", "0-3 · 2-3"]
 
 
 def test_a_run_of_the_ledger_is_shown_as_the_folder_that_it_made(lamina: Lamina, out: Path) -> None:

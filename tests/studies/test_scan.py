@@ -35,7 +35,7 @@ TEXTS = {"prose": bundled_texts()["prose"][:6000]}
 
 @pytest.fixture(scope="module")
 def found() -> Scan:
-    return scan(BASE, to=6, texts=TEXTS)
+    return scan(BASE, to=6, texts=TEXTS, notebook=Notebook(wanted=False))
 
 
 def _losses(folder: Path, depth: int) -> np.ndarray:
