@@ -1,17 +1,18 @@
 """Put the layers of a live transformers model in another order, by moving modules.
 
 This is what a stack of layers has to compute, found without Lamina: the modules are copied as they are, every
-number by which a layer knows its place is set to the new place, and every list with one value a layer goes with
-the layers. Nothing is rebuilt from a config.
+number that only names a layer's place is set to the new place, and every list with one value a layer goes with
+the layers. Nothing is rebuilt from a config. What a layer computes with stays its own, its number too.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import torch
+from places import numbers, renumber
 from torch import nn
 
 
@@ -23,18 +24,20 @@ def reassembled(model: nn.Module, order: Sequence[int]) -> Any:
     """A copy of `model` whose layer j is a copy of its layer `order[j]`. Raises NotReassembled."""
     moved: Any = copy.deepcopy(model)
     depth = depth_of(moved.config)
-    stacks = list(_stacks(moved, depth))
-    if not stacks:
+    paths = stacks_of(moved)
+    if not paths:
         raise NotReassembled(f"no list of {depth} modules, which is the depth of its config")
-    outside = _modules_outside(moved, [stack for _, _, stack in stacks])
-    for owner, name, stack in stacks:
-        setattr(owner, name, _reordered(stack, order, shared=_configs(moved)))
+    outside = _modules_outside(moved, [moved.get_submodule(path) for path in paths])
+    places = [(path, numbers(moved.get_submodule(path))) for path in paths]
+    for path in paths:
+        moved.set_submodule(path, _reordered(moved.get_submodule(path), order, shared=_configs(moved)))
     for module in outside:
         _reorder_attributes(module, depth, order)
     for config in _configs(moved):
         if _describes_the_stack(config, moved.config):
             _reorder_config(config, depth, order)
     _reorder_packed(moved, depth, order)
+    renumber(moved, places)
     each: Any
     for each in outside:
         if hasattr(each, "layers_are_rescaled"):  # RWKV divides weights by place at its first call, once
@@ -51,13 +54,17 @@ def depth_of(config: Any) -> int:
     return int(text.num_hidden_layers)
 
 
-def _stacks(model: nn.Module, depth: int) -> Iterator[tuple[nn.Module, str, nn.ModuleList]]:
-    """Each list of as many modules as there are layers, with the module and the attribute that hold it."""
+def stacks_of(model: Any) -> list[str]:
+    """The path of each list of as many modules as there are layers."""
+    return list(_lists(model, depth_of(model.config)))
+
+
+def _lists(model: nn.Module, depth: int, path: str = "") -> Iterator[str]:
     for name, child in list(model.named_children()):
         if isinstance(child, nn.ModuleList) and len(child) == depth:
-            yield model, name, child
+            yield path + name
         else:
-            yield from _stacks(child, depth)
+            yield from _lists(child, depth, f"{path}{name}.")
 
 
 def _modules_outside(model: nn.Module, stacks: Sequence[nn.Module]) -> list[nn.Module]:
@@ -79,43 +86,10 @@ def _describes_the_stack(config: Any, whole: Any) -> bool:
     return type(config) is type(text) and depth_of(config) == depth_of(text)
 
 
-def _reordered(stack: nn.ModuleList, order: Sequence[int], shared: Iterable[Any]) -> nn.ModuleList:
+def _reordered(stack: Any, order: Sequence[int], shared: Iterable[Any]) -> nn.ModuleList:
     """Copies of the modules in the new order; the model's config objects are not copied but stay shared."""
-    places = _places(stack)
-    layers = []
-    for new, old in enumerate(order):
-        layer = copy.deepcopy(stack[old], {id(config): config for config in shared})
-        modules = dict(layer.named_modules())
-        for (path, attribute), (slope, start) in places.items():
-            if path in modules and attribute in vars(modules[path]):
-                setattr(modules[path], attribute, slope * new + start)
-        layers.append(layer)
-    return nn.ModuleList(layers)
-
-
-def _places(stack: nn.ModuleList) -> dict[tuple[str, str], tuple[int, int]]:
-    """The integers in the layers' modules that are a line over the layer's index: (slope, start) by path and name.
-
-    A model that keeps two caches a layer counts 0, 2, 4, ...; a mixer that only some layers have counts with gaps.
-    """
-    seen: dict[tuple[str, str], dict[int, int]] = {}
-    for index, layer in enumerate(stack):
-        for path, module in layer.named_modules():
-            for attribute, value in vars(module).items():
-                if type(value) is int:
-                    seen.setdefault((path, attribute), {})[index] = value
-    return {where: line for where, values in seen.items() if (line := _line(where[1], values)) is not None}
-
-
-def _line(name: str, values: Mapping[int, int]) -> tuple[int, int] | None:
-    (first, start), *others = values.items()
-    if not others:  # one layer of its kind: any number may happen to be its index
-        return (1, 0) if start == first and ("layer" in name or "idx" in name) else None
-    index, value = others[0]
-    slope, rest = divmod(value - start, index - first)
-    line = (slope, start - slope * first)
-    fits = rest == 0 and slope > 0 and all(number == line[0] * at + line[1] for at, number in values.items())
-    return line if fits else None
+    memory = {id(config): config for config in shared}
+    return nn.ModuleList(copy.deepcopy(stack[old], dict(memory)) for old in order)
 
 
 def _reorder_attributes(module: nn.Module, depth: int, order: Sequence[int]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from compare import Difference, Source, logits, reference_of
+from answers import logits
+from compare import Difference, Source, reference_of
 from reassemble import DEPTH_NAMES, INDEX_LISTS
 from shrink import from_config
 

@@ -142,6 +142,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     },
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "gemma4_text": _KV_SHARED,
+    "glm_moe_dsa": {"indexer_types": ["full", "full", "shared", "full", "shared", "shared"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]]},
     "granitemoehybrid": {"layer_types": _RECURRENT},
     "hunyuan_v1_dense": {"head_dim": HEAD},

@@ -131,7 +131,10 @@ def _carry(fact: Fact, donor: Decoder, text: dict[str, Any], origins: Origins) -
     for index, layer in enumerate(origins):
         values = [_value(fact, origin, donor) for origin in layer]
         if any(_normal(value) != _normal(values[0]) for value in values):
-            return f"output layer {index} blends layers of unlike `{fact.name}`: {', '.join(map(str, values))}."
+            unlike = ", ".join(map(str, values))
+            if fact.bound:
+                return f"output layer {index} blends layers {unlike}: {fact.bound}"
+            return f"output layer {index} blends layers of unlike `{fact.name}`: {unlike}."
         wanted.append((layer[0], values[0]))
     if _says(fact, text, wanted):
         return None

@@ -7,7 +7,7 @@ of the result what was said of the layer that it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -23,12 +23,14 @@ class Fact:
 
     `write` changes a config so that `read` gives these values; it raises Unwritable where no config can say them.
     `of_layers` marks values that are themselves numbers of layers, which others will have in another stack.
+    `bound` is why a layer is bound to its place, whatever is written; "" where it may move.
     """
 
     name: str
     read: Callable[[Config, int], Values | None]
     write: Callable[[dict[str, Any], Values], None]
     of_layers: bool = False
+    bound: str = ""
 
 
 class Unwritable(ValueError):
@@ -132,6 +134,22 @@ def first_layers(key: str, unless: str) -> Fact:
             )
 
     return Fact(key, read, write)
+
+
+def _indexers() -> Fact:
+    """Whether a layer selects what it attends to (`full`) or takes what the last one before it selected (`shared`)."""
+    listed = value_list(key := "indexer_types")
+
+    def write(config: dict[str, Any], values: Values) -> None:
+        before = list(takewhile(lambda kind: kind != "full", values))
+        if "shared" in before:
+            raise Unwritable(
+                f"`{key}` in config.json: output layer {before.index('shared')} would take what a layer before it "
+                "selects (`shared`), and none before it does: let a layer that is `full` come first."
+            )
+        listed.write(config, values)
+
+    return replace(listed, write=write)
 
 
 def _sparse_step() -> Fact:
@@ -309,16 +327,17 @@ def _by_position(key: str, harmless: Sequence[object], reason: str) -> Fact:
     return Fact(key, read, write)
 
 
-def own_index(model_types: Sequence[str], reason: str) -> Fact:
-    """Model types whose layers compute with their own number, whatever the config says."""
+def own_index(kind: str, reason: str) -> Fact:
+    """A model type whose layers compute with their own number, whatever the config says."""
 
     def read(config: Config, depth: int) -> Values | None:
-        return list(range(depth)) if config.get("model_type") in model_types else None
+        return list(range(depth)) if config.get("model_type") == kind else None
 
-    def write(config: dict[str, Any], _values: Values) -> None:
-        raise Unwritable(f"layers of {config['model_type']} {reason}.")
+    def write(_config: dict[str, Any], _values: Values) -> None:
+        raise Unwritable(bound)
 
-    return Fact(model_types[0], read, write)
+    bound = f"layers of {kind} {reason}. Leave each where it is."
+    return Fact(f"place in {kind}", read, write, bound=bound)
 
 
 def _said(config: Config, key: str) -> Any:
@@ -339,8 +358,9 @@ FACTS: Sequence[Fact] = (
     LAYER_TYPES,
     value_list("mlp_layer_types", "first_k_dense_replace", "moe_layer_freq", "num_hash_layers"),
     value_list("no_rope_layers", "no_rope_layer_interval"),
+    _indexers(),
     *map(value_list, (
-        "layers_block_type", "indexer_types", "layer_rope_theta", "swiglu_limits", "swiglu_limits_shared",
+        "layers_block_type", "layer_rope_theta", "swiglu_limits", "swiglu_limits_shared",
         "num_attention_heads_per_layer", "intermediate_size", "activation_sparsity_pattern", "attn_type_list",
         "attn_layers", "attention_window", "attention_windows", "moe_layer_freq", "moe_topk", "num_experts",
         "num_shared_expert", "moe_intermediate_size", "block_configs", "hybrid_layer_pattern",
@@ -368,8 +388,10 @@ FACTS: Sequence[Fact] = (
         "n_layers_per_attn_res_block", (None,), "what a layer reads of earlier ones goes by its number, and tensors "
         "for that stand in lists beside the layers (`attn_res`), the first of them of the second layer",
     ),
-    own_index(("diffllama",), "compute with their own number: moved, they are other functions"),
-    own_index(("zamba2",), "share blocks by their numbers, so that no layer stands for itself"),
+    # The n-th summand of its stream, the embedding being the first: sqrt((n - 1) / n) stream + sqrt(1 / n) block.
+    own_index("beam", "weigh what they add against the stream by their own number: moved, they are other functions"),
+    own_index("diffllama", "compute with their own number: moved, they are other functions"),
+    own_index("zamba2", "share blocks by their numbers, so that no layer stands for itself"),
 )  # fmt: skip
 
 

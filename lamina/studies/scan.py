@@ -7,7 +7,6 @@ but rows of the ledger. Needs the extra `hf`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lamina import api
-from lamina.chance import Interval, among_pairs, simultaneous
+from lamina.chance import Interval, simultaneous
 from lamina.check.models import opened
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import RecipeError
@@ -25,6 +24,7 @@ from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Run
 from lamina.planners.upscale import Cut, cuts_to, middle_cut, solar_depth
 from lamina.studies.cuts import CutStudy, LayerChange, cut_row
+from lamina.studies.sweep import standings
 from lamina.upscaling import upscale_recipe
 
 
@@ -108,8 +108,7 @@ def scan(
             device=device, memory=memory, progress=progress,
         )  # fmt: skip
         dev = study.losses("dev", [*possible])
-        cuts = _compared(dev.model, dev.cuts, usual)
-        best = min(cuts, key=lambda each: each.loss if math.isfinite(each.loss) else math.inf)
+        cuts, best = _compared(dev.model, dev.cuts, usual)
         default = next(each for each in cuts if each.cut == usual)
         test = study.losses("test", [*dict.fromkeys((best.cut, default.cut))])
     best_test, default_test = test.cuts[best.cut], test.cuts[default.cut]
@@ -142,18 +141,19 @@ def _planned(
     return possible, refused
 
 
-def _compared(model: Run, cuts: Mapping[Cut, Run], default: Cut) -> tuple[CutLoss, ...]:
+def _compared(model: Run, cuts: Mapping[Cut, Run], default: Cut) -> tuple[tuple[CutLoss, ...], CutLoss]:
+    """The cuts, and the best of them."""
     over = simultaneous([_beside(model, each) for each in cuts.values()])
     over_default = simultaneous([_beside(cuts[default], each) for each in cuts.values()])
-    best = max(cuts.values(), key=lambda each: each.scores[0].goodness)
-    behind = among_pairs([_beside(best, each) for each in cuts.values()], len(cuts))
-    return tuple(
+    standing = standings([each.scores[0] for each in cuts.values()], None)
+    found = [
         CutLoss(
-            cut, run.scores[0].value, beside, beside_default, abs(lost.difference) <= lost.margin,
+            cut, run.scores[0].value, beside, beside_default, each.is_near_best,
             None if run.number is None else run.id,
         )
-        for (cut, run), beside, beside_default, lost in zip(cuts.items(), over, over_default, behind, strict=True)
-    )  # fmt: skip
+        for (cut, run), beside, beside_default, each in zip(cuts.items(), over, over_default, standing, strict=True)
+    ]  # fmt: skip
+    return tuple(found), next(cut for cut, each in zip(found, standing, strict=True) if each.is_best)
 
 
 def _beside(reference: Run, run: Run) -> list[float]:

@@ -20,8 +20,9 @@ from lamina.errors import RecipeError
 from lamina.planners import upscale
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from compare import load, logits
-from shrink import PROMPT, causal_types, tiny_model
+from answers import logits, tokens
+from compare import load
+from shrink import causal_types, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -51,7 +52,7 @@ def grown(model_type: str, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     model = tiny_model(model_type)
     model.save_pretrained(folder / "own")
     lamina.upscale(folder / "own", folder / "grown", method="llama-pro", add=2, workers=1)
-    prompt = torch.randint(4, 100, (1, PROMPT), generator=torch.Generator().manual_seed(0))
+    prompt = tokens()
     own, more = (load(folder / name, type(model)) for name in ("own", "grown"))
     assert sum(p.numel() for p in more.parameters()) > sum(p.numel() for p in own.parameters())
     return logits(own, prompt), logits(more, prompt)

@@ -186,6 +186,12 @@ def test_a_tail_of_shared_keys_and_values_stays_a_tail_or_is_refused() -> None:
     assert "keys and values" in problems(config)[0]
 
 
+def test_a_layer_that_takes_what_another_selected_stays_behind_one_that_selects() -> None:
+    config = {"indexer_types": ["full", "full", "shared", "shared"]}
+    assert restacked(config, [1, 2, 3, 0, 2])["indexer_types"] == ["full", "shared", "shared", "full", "shared"]
+    assert "output layer 0 would take what a layer before it selects" in problems(config, [2, 0, 1])[0]
+
+
 def test_a_cycle_of_kinds_becomes_as_long_as_the_stack() -> None:
     assert restacked({"block_types": ["r", "r", "a"]}, [0, 2, 2, 3])["block_types"] == ["r", "a", "a", "r"]
 
@@ -231,6 +237,7 @@ def test_what_a_list_says_of_them_comes_after_the_layers_and_goes_with_them() ->
     [
         ({"scale_attn_by_inverse_layer_idx": True}, "divides by its own number"),
         ({"n_layers_per_attn_res_block": 2}, "goes by its number"),
+        ({"model_type": "beam"}, "weigh what they add against the stream by their own number"),
         ({"model_type": "diffllama"}, "compute with their own number"),
         ({"model_type": "zamba2"}, "share blocks"),
     ],
@@ -241,6 +248,14 @@ def test_what_goes_by_a_layer_s_own_number_stands_in_the_way_of_moved_layers(
 ) -> None:
     assert words in problems(config)[0]
     assert problems(config, [0, 1, 2, 3]) == []
+
+
+def test_layers_of_two_such_models_are_blended_where_they_are_and_nowhere_else() -> None:
+    a, b = decoder({"model_type": "beam"}), decoder({"model_type": "beam"})
+    assert restacked_config(a, [[Origin(a, i), Origin(b, i)] for i in range(4)])[1] == []
+    (problem,) = restacked_config(a, [[Origin(a, 0), Origin(b, 2)], [Origin(a, 1)]])[1]
+    assert problem.startswith("output layer 0 blends layers 0, 2: layers of beam weigh")
+    assert problem.endswith("Leave each where it is.")
 
 
 def test_a_first_layer_unlike_the_others_stays_the_first() -> None:

@@ -8,10 +8,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.llama.modeling_llama import LlamaModel
+
+from lamina.architectures import layer_config
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -86,6 +91,42 @@ def test_a_refusal_that_was_not_needed_is_found_out(tmp_path: Path) -> None:
     letter = "`first_k_dense_replace` decides a layer's kind by its index."
     assert needless(source, [0, 0, 2, 3], letter) is not None  # two dense layers, then sparse ones
     assert needless(source, [2, 0, 3], letter) is None
+
+
+def test_layers_that_compute_with_their_number_are_refused(tmp_path: Path) -> None:
+    """And needfully: no config of the class makes the moved layers what they were."""
+    assert {found.verdict for found in examine("beam", tmp_path).maps.values()} == {REFUSED}
+
+
+@pytest.mark.parametrize("model_type", ["beam", "diffllama"])
+def test_unrefused_they_are_told_by_their_logits(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [fact for fact in layer_config.FACTS if fact.name != f"place in {model_type}"]
+    monkeypatch.setattr(layer_config, "FACTS", facts)
+    source = open_source(tiny_model(model_type), tmp_path / "source")
+    assert check_move(source, range(source.depth - 1), tmp_path / "first") == ""  # each where it was
+    with pytest.raises(Difference, match="logits differ"):
+        check_move(source, up_scaled(source.depth), tmp_path / "out")
+
+
+def test_a_model_that_goes_by_place_on_its_way_through_the_layers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the loop over the layers does something by their number, modules that moved do it too."""
+    source = open_source(tiny_model("llama"), tmp_path / "source")
+    monkeypatch.setattr(LlamaModel, "forward", _louder_by_the_layer)
+    with pytest.raises(Difference, match="from those of the layers run in this order where they stand"):
+        check_move(source, up_scaled(source.depth), tmp_path / "out")
+
+
+def _louder_by_the_layer(self: Any, input_ids: torch.Tensor, **_more: Any) -> Any:
+    hidden = self.embed_tokens(input_ids)
+    places = torch.arange(input_ids.shape[1])[None]
+    rotation = self.rotary_emb(hidden, places)
+    for index, layer in enumerate(self.layers):
+        hidden = layer(hidden, position_embeddings=rotation) + index
+    return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
 
 
 def test_the_moved_layers_know_their_new_places() -> None:

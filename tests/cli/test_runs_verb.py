@@ -196,13 +196,31 @@ def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, led
 
 def test_runs_are_filtered(lamina: Lamina, ledger_file: Path) -> None:
     old = datetime.now(UTC) - timedelta(days=3)
-    rows = [Run(kind, kind, at=old) for kind in KINDS]
-    add(ledger_file, *rows, Run("merge", "new", recipe="merge_method: ties"))
-    assert [row["name"] for row in lamina("runs", "--since", "2d", "--json").data] == ["new"]
-    assert [row["name"] for row in lamina("runs", "--kind", "merge", "--json").data] == ["new", "merge"]
-    assert [row["name"] for row in lamina("runs", "--text", "Ties", "--json").data] == ["new"]
+    rows = [Run(kind, kind, at=old, parents=(Parent("org/SmolLM"),)) for kind in KINDS]
+    checked = Run("check", "checked", plan="p", verdict="suspicious", output="/somewhere/out")
+    add(ledger_file, *rows, Run("merge", "new", recipe="merge_method: ties  # münchen", plan="p"), checked)
+    found = {
+        ("--since", "2d"): ["checked", "new"], ("--kind", "merge"): ["new", "merge"], ("--text", "Ties"): ["new"],
+        ("--text", "MÜNCHEN"): ["new"], ("--text", "smollm"): [*KINDS[::-1]], ("--text", "where/OUT"): ["checked"],
+        ("--text", "100%"): [], ("--verdict", "suspicious"): ["checked"], ("--text", "ties", "--kind", "eval"): [],
+    }  # fmt: skip
+    for asked, names in found.items():
+        assert [row["name"] for row in lamina("runs", *asked, "--json").data] == names, asked
     assert "no run is like that" in lamina("runs", "--verdict", "broken").out
     assert lamina("runs", "--since", "soon").code == 2
+    (new,) = lamina("runs", "--text", "ties", "--json").data
+    assert new["health"] == "suspicious"  # told by a row that was not asked for
+
+
+def test_merges_of_one_plan_are_told_apart_whatever_rows_are_asked_for(lamina: Lamina, ledger_file: Path) -> None:
+    merges = [Run("merge", f"m{n}", recipe=f"t: {n}", plan="p", output=f"/out{n}") for n in range(2)]
+    scored = [Run("eval", f"out{n}", plan="p", output=f"/out{n}", scores=(score(0.5 + n / 10),)) for n in range(2)]
+    add(ledger_file, *merges, *scored)
+    for asked in ([], ["--kind", "eval"]):
+        ranked = lamina("runs", "--sort", "skills", *asked, "--json").data
+        assert [row["name"] for row in ranked] == ["out1", "out0"]
+    ranked = lamina("report", "--json").data["ranked"]
+    assert [row["name"] for row in ranked] == ["out1", "out0"]
 
 
 def test_a_long_name_keeps_its_end_and_the_table_its_width(
@@ -282,6 +300,9 @@ def test_a_thousand_rows_are_ranked_in_half_a_second(lamina: Lamina, ledger_file
             ledger.add(Run("eval", f"run {number}", recipe=AVERAGE, scores=tuple(scores)))
     started = time.process_time()
     lines = lamina("runs", "--sort", "skills").out.splitlines()
+    assert time.process_time() - started < 0.5
+    started = time.process_time()
+    assert lamina("runs", "--sort", "skills", "--text", "run").out.splitlines() == lines
     assert time.process_time() - started < 0.5
     assert lines[1].startswith("r1000")
     assert lines[31] == "and 970 more: --limit N"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.ledger.ledger import Ledger
-from lamina.report.charts import sweep_chart
 from lamina.report.scores import sweeps_of
 from lamina.report.subjects import subject_of
+from lamina.report.sweep_charts import sweep_chart
 from tests.cli.conftest import Lamina
 
 
