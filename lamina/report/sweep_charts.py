@@ -1,4 +1,4 @@
-"""Charts of a sweep: a curve of one varied value or of several that vary together, a heat map of two."""
+"""Charts of a sweep: a curve of one varied value or of two that vary together, a heat map of two."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lamina.studies.sweep import Standing
 
 
 def sweep_chart(swept: Swept) -> Chart | None:
-    """A curve of one varied value, or of several that vary together; a heat map of two; None for more, which a table
-    shows."""
+    """A curve of one varied value, or of two that vary together; a heat map of two; None for more, which a table shows."""
     columns = [*zip(*(point.values for point in swept.points), strict=True)]
-    if len(swept.paths) == 1 or all(len(set(column)) == len(column) for column in columns):
+    if len(columns) == 1:
         return _curve(swept)
-    if len(swept.paths) == 2:
-        return _grid(swept)
+    if len(columns) == 2:
+        vary_together = all(len(set(column)) == len(column) for column in columns)
+        return _curve(swept) if vary_together else _grid(swept)
     return None
 
 
