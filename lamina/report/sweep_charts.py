@@ -13,7 +13,7 @@ from lamina.studies.sweep import Standing
 
 
 def sweep_chart(swept: Swept) -> Chart | None:
-    """A curve of one varied value, or of two that vary together; a heat map of two; None for more, which a table shows."""
+    """A curve of one varied value, or of two that vary together; a heat map of two; None for more: a table has them."""
     columns = [*zip(*(point.values for point in swept.points), strict=True)]
     if len(columns) == 1:
         return _curve(swept)
