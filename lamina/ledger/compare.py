@@ -74,7 +74,7 @@ class Compared:
     """A score that two runs have. `difference` is second minus first, `margin` half the width of its 95% interval.
 
     `paired` where both have the values of the same items: then the interval is of the items' differences. `margin`
-    is None where the standard errors are not known.
+    is None where the standard errors are not known, or the difference is not finite.
     """
 
     name: str
@@ -97,10 +97,13 @@ def compared_scores(first: Run, second: Run) -> list[Compared]:
 
 def _compared(first: Score, second: Score) -> Compared:
     paired = bool(first.items) and first.items_digest == second.items_digest and len(first.items) == len(second.items)
-    if paired:
-        margin: float | None = difference([np.array(second.items)], [np.array(first.items)]).margin
+    apart = second.value - first.value
+    if not math.isfinite(apart):
+        margin: float | None = None
+    elif paired:
+        margin = difference([np.array(second.items)], [np.array(first.items)]).margin
     elif first.stderr is not None and second.stderr is not None:
         margin = 1.96 * math.hypot(first.stderr, second.stderr)
     else:
         margin = None
-    return Compared(first.name, first, second, second.value - first.value, margin, paired)
+    return Compared(first.name, first, second, apart, margin, paired)

@@ -134,7 +134,7 @@ def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
     """The sweeps in the ledger of which the merge is a point, or the recipe as it is written."""
     if ledger is None or not subject.recipe:
         return []
-    groups: dict[tuple[tuple[str, ...], str, bool], list[Run]] = {}
+    groups: dict[tuple[tuple[str, ...], str, bool, int | None], list[Run]] = {}
     written: dict[tuple[str, bool], list[Run]] = {}
     for row in ledger.runs(kind="sweep"):
         if row.details.get("split") != "dev" or not row.scores or not row.recipe:
@@ -144,13 +144,14 @@ def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
             continue
         paths = tuple(str(change).partition("=")[0] for change in point)
         if paths:
-            groups.setdefault((paths, score.items_digest, score.limited), []).append(row)
+            depth = row.details.get("depth")  # of a scan: those to other depths answer other questions
+            groups.setdefault((paths, score.items_digest, score.limited, depth), []).append(row)
         else:
             written.setdefault((score.items_digest, score.limited), []).append(row)
     found = []
-    for (paths, items, limited), rows in groups.items():
+    for (paths, items, limited, depth), rows in groups.items():
         kept = _same_but_for(subject.recipe, paths, rows)
-        if len(kept) < 2:
+        if len(kept) < 2 or (depth is not None and not any(same_recipe(row.recipe, subject.recipe) for row in kept)):
             continue
         bases = _same_but_for(subject.recipe, paths, written.get((items, limited), []))
         found.append(_swept(ledger, subject, paths, kept, bases[:1]))

@@ -1,4 +1,4 @@
-"""Charts of a sweep: a curve of one varied value, a heat map of two."""
+"""Charts of a sweep: a curve of one varied value or of two that vary together, a heat map of two."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from lamina.studies.sweep import Standing
 
 
 def sweep_chart(swept: Swept) -> Chart | None:
-    """A curve of one varied value, a heat map of two; None for more, which a table shows."""
-    if len(swept.paths) == 1:
+    """A curve of one varied value, or of two that vary together; a heat map of two; None for more: a table has them."""
+    columns = [*zip(*(point.values for point in swept.points), strict=True)]
+    if len(columns) == 1:
         return _curve(swept)
-    if len(swept.paths) == 2:
-        return _grid(swept)
+    if len(columns) == 2:
+        vary_together = all(len(set(column)) == len(column) for column in columns)
+        return _curve(swept) if vary_together else _grid(swept)
     return None
 
 
 def _curve(swept: Swept) -> Chart:
-    points = swept.points
-    numbers = [_number(point.values[0]) for point in points]
-    numeric = all(number is not None for number in numbers)
+    points, title = swept.points, " · ".join(swept.paths)
+    values = {point.run: " · ".join(point.values) for point in points}
+    numeric = all(_number(value) is not None for value in values.values())
     if numeric:
-        points = tuple(sorted(points, key=lambda point: _number(point.values[0]) or 0.0))
-    places = [_number(point.values[0]) if numeric else shown(point.values[0]) for point in points]
+        points = tuple(sorted(points, key=lambda point: _number(values[point.run]) or 0.0))
+    places = [_number(values[point.run]) if numeric else shown(values[point.run]) for point in points]
     some = points[0].score
     traces: list[dict[str, Any]] = [
         {
@@ -49,13 +51,13 @@ def _curve(swept: Swept) -> Chart:
     if swept.written is not None and (at := level(swept.written.score)) is not None:
         shapes.append(line_through(y=at, dash="dash"))
     layout = {
-        "xaxis": {"title": {"text": shown(swept.paths[0])}, "type": "linear" if numeric else "category"},
+        "xaxis": {"title": {"text": shown(title)}, "type": "linear" if numeric else "category"},
         "yaxis": {"title": {"text": f"{shown(some.name)}, {scale_title(some)}"}},
         "shapes": shapes,
         "showlegend": False,
     }
-    told = (
-        f"{some.name} at each value of {swept.paths[0]}, with 95% intervals; the dashed line is the recipe as written."
+    told = f"{some.name} at each value of {title}, with 95% intervals" + (
+        "; the dashed line is the recipe as written." if shapes else "."
     )
     return Chart(tuple(traces), layout, 330, told)
 

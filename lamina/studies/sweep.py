@@ -77,7 +77,8 @@ def sweep(
     measuring: Callable[[int, Sequence[str], Score | None], None] = lambda _number, _point, _score: None,
     **options: Unpack[api.Options],
 ) -> Sweep:
-    """Measure a recipe at every point of a grid, and as it is written. Nothing is written but rows of `notebook`.
+    """Measure a recipe at every point of a grid, and as it is written. Nothing is written but rows of `notebook`, by
+    default the user's own ledger.
 
     A point whose like is in the notebook is not measured again: the same plan, models, items and version of Lamina.
     `measuring` is called before each point without a score, and after it with its score.
@@ -87,7 +88,7 @@ def sweep(
     grid = points(axes)
     with api.variations(recipe, [AS_WRITTEN, *grid], workers=workers, memory=memory, **options) as variations:
         metric = metric.ready([each.tensors.plan for each in variations])
-        study = _Study(metric, notebook or Notebook(wanted=False), measuring)
+        study = _Study(metric, notebook or Notebook(), measuring)
         on_start(len(grid), variations[0].tensors.plan.title)
         runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
         written, *in_grid = found = _compared(variations, runs)

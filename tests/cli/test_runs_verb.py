@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sqlite3
 import sys
@@ -265,6 +266,16 @@ def test_answers_to_other_questions_are_not_paired(lamina: Lamina, ledger_file: 
     (compared,) = lamina("runs", "diff", "1", "2", "--json").data["scores"]
     assert not compared["paired"]
     assert compared["margin"] == pytest.approx(1.96 * 0.016 * 2**0.5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_difference_that_is_not_finite_is_told_as_such(lamina: Lamina, ledger_file: Path, spoilt: float) -> None:
+    for value in (0.5, spoilt):
+        add(ledger_file, Run("eval", "a", scores=(score(value, items=(0.5, value), items_digest="d"),)))
+    assert lamina("runs", "diff", "1", "2").out.splitlines()[-1].endswith("  not finite")
+    (compared,) = lamina("runs", "diff", "1", "2", "--json").data["scores"]
+    assert (compared["difference"], compared["margin"], compared["beyond_chance"]) == (None, None, False)
 
 
 def test_a_limited_score_and_a_whole_one_are_not_compared(lamina: Lamina, ledger_file: Path) -> None:

@@ -56,5 +56,13 @@ def test_two_values_make_cells_and_a_pair_that_was_not_measured_an_empty_one() -
     assert trace["text"] == [["70.0 ~ ◆", ""], ["50.0", ""]]
 
 
+def test_two_values_that_vary_together_are_a_curve() -> None:
+    points = [(["0-1", "0-3"], 0.5, ""), (["0-2", "1-3"], 0.7, "best"), (["0-3", "2-3"], 0.6, "")]
+    chart = sweep_chart(swept(["stack[0].layers", "stack[1].layers"], points))
+    assert chart is not None
+    assert chart.data[0]["x"] == ["0-1 · 0-3", "0-2 · 1-3", "0-3 · 2-3"]
+    assert chart.layout["xaxis"]["title"]["text"] == "stack[0].layers · stack[1].layers"
+
+
 def test_three_values_are_left_to_the_table() -> None:
     assert sweep_chart(swept(["a", "b", "c"], [(["1", "2", "3"], 0.5, "best")])) is None
