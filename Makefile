@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What is measured and tried here is no run of the user's.
+export LAMINA_LEDGER := $(CURDIR)/build/ledger.sqlite
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo demo-smollm2 test lint docs architectures bench memory conformance skills faults fuzz check-study tutorial tutorial-depth clean

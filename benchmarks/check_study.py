@@ -23,10 +23,10 @@ from skill_table import FAMILIES, MODELS, Recipe, answers, answers_of_model, can
 from tampering import Fault
 
 import lamina
+from lamina.chance import difference
 from lamina.check.check import check
 from lamina.check.findings import Level, Report
 from lamina.cli.check import lines
-from lamina.evaluate.skills import difference
 from lamina.merge_methods import METHODS
 
 START, END = "<!-- measured: written by benchmarks/check_study.py -->", "<!-- end of what was measured -->"

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lamina
-from lamina.evaluate.skills import answered, difference, load_questions, load_tokenizer
+from lamina.chance import difference
+from lamina.evaluate.skills import answered, load_questions, load_tokenizer
 from lamina.evaluate.tiny_llama import build_tiny_llama
 from lamina.merge_methods import METHODS
 from lamina.wording import span

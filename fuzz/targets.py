@@ -37,6 +37,7 @@ from lamina.checkpoints.journal import read_journal
 from lamina.checkpoints.staging import staging_of
 from lamina.checkpoints.writer import MADE_BY, damage
 from lamina.errors import CheckpointError, LaminaError
+from lamina.ledger.notebook import Notebook
 from lamina.model_ref import parse_model_ref
 from lamina.models.plain import files_of
 from lamina.tensor_spec import DTYPES, TensorSpec
@@ -47,6 +48,7 @@ HERE = Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
 EXAMPLES = HERE.parent / "tests" / "corpus"
 MOST_READ = 1 << 16  # bytes read of a tensor that was accepted
+UNNOTED = Notebook(wanted=False)
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,7 @@ def _made_by_seeds() -> Iterator[bytes]:
 def _published() -> Path:
     """A merge that is complete, in a folder whose `lamina.json` is then a hostile one."""
     (world() / "right.yml").write_text(AVERAGE)
-    merge(world() / "right.yml", world() / "published", workers=1)
+    merge(world() / "right.yml", world() / "published", workers=1, notebook=UNNOTED)
     return world() / "published"
 
 
@@ -338,7 +340,7 @@ def _halfway() -> _Halfway:
             raise KeyboardInterrupt
 
     try:
-        merge(world() / "right.yml", out, workers=1, progress=stop)
+        merge(world() / "right.yml", out, workers=1, progress=stop, notebook=UNNOTED)
     except KeyboardInterrupt:
         shutil.copytree(staging_of(out).folder, aside)
     return _Halfway(out, aside, staging_of(out).journal.read_bytes())
@@ -355,7 +357,7 @@ def _journal(raw: bytes) -> None:
     staging.finished()
     if read_journal(staging.journal) is not None:
         try:
-            merge(world() / "right.yml", halfway.out, workers=1)
+            merge(world() / "right.yml", halfway.out, workers=1, notebook=UNNOTED)
         finally:
             shutil.rmtree(halfway.out, ignore_errors=True)
 

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
         tensors,
     )
     from lamina.errors import LaminaError, RecipeError
+    from lamina.ledger.notebook import Notebook
     from lamina.merge_methods import merge_method
     from lamina.recipe.load import Recipe, load_recipe
     from lamina.upscaling import upscale, upscale_recipe
 
 __all__ = [
     "plan", "merge", "tensors", "load_model", "explain", "as_slices", "reproduce", "load_recipe", "upscale",
-    "upscale_recipe", "merge_method", "check_method", "Recipe", "Result", "Reproduction", "LaminaError", "RecipeError",
-    "__version__",
+    "upscale_recipe", "merge_method", "check_method", "Recipe", "Result", "Reproduction", "Notebook", "LaminaError",
+    "RecipeError", "__version__",
 ]  # fmt: skip
 
 

@@ -26,6 +26,8 @@ from lamina.execute.reproduce import Digests, Record, checked_record, differing_
 from lamina.execute.run import Progress, run
 from lamina.execute.tensors import Tensors
 from lamina.expressions.shared import Shared
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import merge_run
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import PlainModel, files_of, open_model
 from lamina.planners.merge import plan_merge
@@ -97,7 +99,8 @@ class Options(TypedDict, total=False):
     a model run the merge method that it brings; other recipes may anyway. Without `copy_tokenizer` no tokenizer is
     written; without `write_model_card` neither README.md, its picture, nor a copy of the recipe. `cache_dir`, `token`
     and `offline` are for models of the Hub, by default as huggingface_hub is set up; `revision` is of those that
-    are named without one.
+    are named without one. `commits` has, by the name in the recipe, at which commit a model of the Hub is read
+    whatever the recipe says: as a record of a merge has it.
     """
 
     set_values: Sequence[str]
@@ -112,6 +115,7 @@ class Options(TypedDict, total=False):
     token: str | None
     offline: bool
     revision: str | None
+    commits: Mapping[str, str]
 
 
 def plan(recipe: RecipeLike, **options: Unpack[Options]) -> Plan:
@@ -135,9 +139,10 @@ def merge(
     fetching: FetchProgress = lambda _file, _nbytes: None,
     resuming: Callable[[int, int], None] = lambda _kept, _discarded: None,
     progress: Progress = lambda _name, _nbytes: None,
+    notebook: Notebook | None = None,
     **options: Unpack[Options],
 ) -> Result:
-    """Merge a recipe into the folder `out`, which appears whole or not at all.
+    """Merge a recipe into the folder `out`, which appears whole or not at all, and note it in the ledger.
 
     `memory` bounds the whole process (default: 200 MB; 600 MB where a method of one's own works on tensors of
     torch) and `shard_size` the files, in bytes. The bytes of the tensors depend
@@ -145,7 +150,8 @@ def merge(
     is; any other content of `out` is refused unless `force`. `on_plan` is called before anything is read.
     What the plan reads of models of the Hub is fetched first (`fetching`), into `cache_dir`. A run that was
     stopped or died is gone on with: `resuming` is called with the bytes of the tensors that it left whole, and of
-    those that are of no use for this merge.
+    those that are of no use for this merge. The row of the ledger goes where `notebook` says, by default into the
+    user's own; `Notebook(wanted=False)` notes nothing.
     Raises LaminaError, and KeyboardInterrupt when stopped; then nothing is visible at `out`.
     """
     started, out = time.monotonic(), Path(out)
@@ -164,24 +170,25 @@ def merge(
         for name, checkpoint in checkpoints.items():
             checkpoint.fetch(found.reads_of(name), fetching)
         inputs = what_is_read(found, {name: each.sample(found.reads_of(name)) for name, each in checkpoints.items()})
+        resumed = 0
+        non_finite: tuple[str, ...] = ()
         if already_there:
             _check_unchanged(out, inputs)
             clear(staging_of(out))
-            took = time.monotonic() - started
-            return Result(out, found, planned.recipe, layout, took, peak_memory(), already_there=True)
-        with CheckpointWriter(layout, out, plan=found.digest, inputs=planned.input_states, anew=force) as sink:
-            resumed = sum(layout.places[name].nbytes for name in sink.done())
-            resuming(resumed, sink.discarded)
-            run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
-            made = record(found, layout, inputs, _recorded(options), sink.finished, sink.input_digests)
-            sink.publish({**{file.name: file.content for file in found.files}, MADE_BY: made})
-            non_finite = sorted(name for name, each in sink.finished.items() if not each.finite)
+        else:
+            with CheckpointWriter(layout, out, plan=found.digest, inputs=planned.input_states, anew=force) as sink:
+                resumed = sum(layout.places[name].nbytes for name in sink.done())
+                resuming(resumed, sink.discarded)
+                run(found, checkpoints, sink, workers=workers, memory=memory, progress=progress)
+                made = record(found, layout, inputs, _recorded(options), sink.finished, sink.input_digests)
+                sink.publish({**{file.name: file.content for file in found.files}, MADE_BY: made})
+                non_finite = tuple(sorted(name for name, each in sink.finished.items() if not each.finite))
     finally:
         planned.close()
-    took = time.monotonic() - started
-    return Result(
-        out, found, planned.recipe, layout, took, peak_memory(), non_finite=tuple(non_finite), resumed=resumed
-    )
+    took, peak = time.monotonic() - started, peak_memory()
+    row = merge_run(found, planned.recipe, out, seconds=took, peak_memory=peak, non_finite=non_finite)
+    (notebook or Notebook()).note(row)
+    return Result(out, found, planned.recipe, layout, took, peak, already_there, non_finite, resumed)
 
 
 def forecast(
@@ -253,7 +260,8 @@ def reproduce(
 ) -> Reproduction:
     """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
 
-    `recipe` is by default the copy that the folder holds; seed and other options are those of its record.
+    `recipe` is by default the copy that the folder holds; seed and other options are those of its record, and models
+    of the Hub are read at the commits that it has.
     `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
     """
     started, out = time.monotonic(), Path(out)
@@ -262,7 +270,7 @@ def reproduce(
     on_start(nbytes if digests_only else 2 * nbytes)
     differing = differing_in_place(out, known, progress)
     if not digests_only:
-        asked = Options(**{"seed": known.seed, **known.options, **options})  # type: ignore[typeddict-item]
+        asked = Options(**{**known.options, **options})  # type: ignore[typeddict-item]
         planned = _planned(out if recipe is None else recipe, asked)
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
@@ -528,6 +536,7 @@ def hub_options(options: Options) -> HubOptions:
         options.get("token"),
         options.get("offline", False),
         options.get("revision"),
+        options.get("commits", {}),
     )
 
 

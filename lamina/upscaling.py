@@ -13,6 +13,7 @@ from lamina.checkpoints.files import exists, read_all, write_file
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.errors import CheckpointError, OutputError, Problem, RecipeError
+from lamina.ledger.notebook import Notebook
 from lamina.model_ref import ModelRef, parse_model_ref
 from lamina.models.plain import files_of, open_model
 from lamina.planners.training import training_files
@@ -38,6 +39,7 @@ def upscale(
     memory: int | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     force: bool = False,
+    notebook: Notebook | None = None,
     **options: Unpack[Options],
 ) -> Result:
     """Make a model deeper, into the folder `out`. `upscale_recipe` has the ways, `merge` all else.
@@ -51,7 +53,9 @@ def upscale(
         offline=options.get("offline", False), revision=options.get("revision"),
     )  # fmt: skip
     check_beside(recipe, force=force)
-    result = merge(recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, **options)
+    result = merge(
+        recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force, notebook=notebook, **options
+    )
     keep_beside(recipe)
     return result
 

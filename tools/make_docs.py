@@ -121,9 +121,11 @@ These digests tell of accidents, not of malice: xxh3 is no cryptographic hash.
 ## Checking
 
 `lamina reproduce OUT --digests-only` reads the folder once and compares. `lamina reproduce OUT` also makes the merge
-again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside
-it and in the working directory, and `--recipe` names another copy of it. Where anything differs the exit code is 3. A
-merge by a method of one's own carries the method's file; read it, and `--allow-own-code` runs it.
+again, without writing it, and compares every tensor and file; models are looked for as the recipe names them, beside it
+and in the working directory, and `--recipe` names another copy of it. Models of the Hub are read at the `commits` of
+the record, though their branches have moved on, and so they are by `lamina check` and `lamina report`. Where anything
+differs the exit code is 3. A merge by a method of one's own carries the method's file; read it, and `--allow-own-code`
+runs it.
 
 ## The model card
 

@@ -79,6 +79,7 @@ def planned(
     if recipe is None:
         return ""
     read: dict[ModelRef, PlainModel] = {}
+    hub = replace(hub, commits=_options_of(record).get("commits", {}))
 
     def open_parent(ref: ModelRef) -> PlainModel:
         if ref not in read:
@@ -123,9 +124,7 @@ def record_of(model: PlainModel) -> Record | None:
 
 
 def _options_of(record: Record | None) -> Options:
-    if record is None:
-        return Options()
-    return Options(**{"seed": record.seed, **record.options})  # type: ignore[typeddict-item]
+    return Options() if record is None else Options(**record.options)  # type: ignore[typeddict-item]
 
 
 def _carried(own: PlainModel) -> Recipe | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +36,8 @@ class HubOptions:
     token: str | None = field(default=None, repr=False)
     offline: bool = False  # use the cache alone, as HF_HUB_OFFLINE=1 does
     revision: str | None = None  # of what is named without one; by default the main branch
+    # By the name in a recipe: what a model was when it went into a merge, and is read as now, whatever the recipe says.
+    commits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import click
 
 from lamina.check.check import check as checked
 from lamina.check.findings import Finding, Level, Report, Section
+from lamina.check.noting import check_run
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
@@ -20,7 +21,7 @@ from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import check_run, folder_noted
+from lamina.ledger.noting import folder_noted
 from lamina.wording import in_bytes, in_seconds, listed
 
 # What `lamina check --json` prints, by key.

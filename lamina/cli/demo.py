@@ -12,6 +12,7 @@ from lamina.cli.merge import merge_and_tell
 from lamina.cli.plan import show_forecast
 from lamina.evaluate.skills import SKILLS, Score, accuracy, examples_folder, load_questions, load_tokenizer
 from lamina.evaluate.tiny_llama import load_tiny_llama
+from lamina.ledger.notebook import Notebook
 
 
 @click.command()
@@ -73,7 +74,7 @@ def _chapter(number: str, title: str, recipe: Path, out: Path) -> None:
     click.echo(f"$ lamina plan {_shown(recipe)}")
     show_forecast(api.forecast(recipe, out))
     click.echo(f"\n$ lamina merge {_shown(recipe)} {out}")
-    merge_and_tell(recipe, out, force=out.exists(), notices=False)
+    merge_and_tell(recipe, out, force=out.exists(), notices=False, notebook=Notebook(wanted=False))
     click.echo()
 
 

@@ -13,16 +13,16 @@ from typing import Any, get_args
 import click
 
 from lamina.api import Options
+from lamina.chance import Difference
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import hub_options, seed_option, set_option
 from lamina.evaluate.compare import Comparison, Row
 from lamina.evaluate.evaluation import DTYPES, Step, Template, evaluate
+from lamina.evaluate.noting import eval_run
 from lamina.evaluate.results import Evaluation
-from lamina.evaluate.skills import Difference
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import eval_run
 from lamina.wording import counted
 
 # What `lamina eval --json` prints, by key.

@@ -34,4 +34,4 @@ def _tell(why: str) -> None:
     from lamina.cli.plan import show_notices  # with all that plans, which `lamina runs` has no use for
     from lamina.plans.plan import Notice
 
-    show_notices([Notice("ledger", why)], err=True)
+    show_notices([Notice("ledger", f"{why}; without one: --no-ledger")], err=True)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from lamina import api
+from lamina.check.noting import check_run
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
@@ -20,7 +21,6 @@ from lamina.cli.options import memory_option, recipe_options, shard_size_option,
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import check_run, merge_run
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
@@ -104,8 +104,9 @@ def merge(
     if dry_run:
         plan_and_tell(recipe, out, options, **limits, force=force, as_json=as_json)
         return 0
-    result = merge_and_tell(recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0)
-    notebook.note(merge_run(result))
+    result = merge_and_tell(
+        recipe, out, options, **limits, force=force, quiet=quiet or as_json, verbose=verbose > 0, notebook=notebook
+    )
     if then_check:
         return _check(result, recipe, options, workers, notebook, as_json=as_json, quiet=quiet)
     if as_json:
@@ -164,6 +165,7 @@ def merge_and_tell(
     quiet: bool = False,
     verbose: bool = False,
     notices: bool = True,
+    notebook: Notebook,
 ) -> api.Result:
     """Merge, showing the plan's table where asked for, notices (unless shown before), progress, a closing line."""
     line = MovingLine(enabled=not quiet and sys.stderr.isatty())
@@ -189,7 +191,7 @@ def merge_and_tell(
         result = api.merge(
             recipe, out, workers=workers, memory=memory, shard_size=shard_size, force=force,
             on_plan=on_plan, fetching=line.advance, resuming=resuming, progress=line.advance,
-            **(options or api.Options()),
+            notebook=notebook, **(options or api.Options()),
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         if digest and made_by(out).get("plan") == digest:

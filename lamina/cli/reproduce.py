@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from lamina import api
+from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.options import memory_option, workers_option
+from lamina.cli.options import hub_options, memory_option, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.wording import counted, in_bytes, in_seconds
 
@@ -32,6 +33,7 @@ REPRODUCTION_FIELDS = {
     "--recipe", type=click.Path(path_type=Path, exists=True), help="The recipe.  [default: the copy that OUT holds]"
 )
 @click.option("--allow-own-code", is_flag=True, help="Run the merge method that the recipe in OUT brings.")
+@hub_options
 @workers_option
 @memory_option
 @json_option
@@ -40,6 +42,7 @@ def reproduce(
     digests_only: bool,
     recipe: Path | None,
     allow_own_code: bool,
+    hub: HubOptions,
     workers: int | None,
     memory: int | None,
     as_json: bool,
@@ -47,7 +50,8 @@ def reproduce(
     """Make the merge in OUT again, and compare every tensor. Nothing is written.
 
     The files of OUT are compared with the digests in its lamina.json first. Models are looked for as the recipe
-    names them, beside it and in the working directory. Exits with 3 where anything differs.
+    names them, beside it and in the working directory; those of the Hub at the commits that lamina.json has. Exits
+    with 3 where anything differs.
 
     Example: lamina reproduce out --digests-only
     """
@@ -56,6 +60,7 @@ def reproduce(
         found = api.reproduce(
             out, digests_only=digests_only, recipe=recipe, workers=workers, memory=memory,
             on_start=line.start, progress=line.advance, allow_own_code=allow_own_code,
+            cache_dir=hub.cache_dir, token=hub.token, offline=hub.offline, revision=hub.revision,
         )  # fmt: skip
     finally:
         line.stop()

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lamina.chance import Interval
 from lamina.planners.upscale import Cut
-from lamina.studies.chance import Interval
 from lamina.studies.scan import CutLoss, Scan
 from lamina.wording import counted, in_bytes, in_seconds
 

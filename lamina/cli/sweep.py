@@ -12,6 +12,7 @@ from typing import Any, get_args
 import click
 
 from lamina import api
+from lamina.chance import Interval
 from lamina.check.asked import bundled_texts
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
@@ -24,7 +25,6 @@ from lamina.evaluate.tasks import OWN_NAMES
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
 from lamina.recipe.load import RecipeLike
-from lamina.studies.chance import Interval
 from lamina.studies.grid import Axis, parse_axes
 from lamina.studies.harness_metric import harness_tasks
 from lamina.studies.metrics import QUESTIONS, Loss, Metric, bundled_skills

@@ -18,7 +18,6 @@ from lamina.cli.merge import RESULT_FIELDS, as_data, merge_and_tell, tell_what_i
 from lamina.cli.options import hub_options, memory_option, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import merge_run
 from lamina.planners.upscale import Overlap
 from lamina.upscaling import Method, check_beside, keep_beside, upscale_recipe
 
@@ -152,8 +151,7 @@ def upscale(
     if dry_run:
         plan_and_tell(recipe, out, options, **limits, as_json=as_json)
         return
-    result = merge_and_tell(recipe, out, options, **limits, quiet=quiet or as_json, verbose=verbose)
-    notebook.note(merge_run(result))
+    result = merge_and_tell(recipe, out, options, **limits, quiet=quiet or as_json, verbose=verbose, notebook=notebook)
     keep_beside(recipe)
     if as_json:
         train = json.loads(recipe.notes["training.json"])["layers"]

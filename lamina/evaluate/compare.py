@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lamina.chance import Difference, difference
 from lamina.evaluate.results import Evaluation
-from lamina.evaluate.skills import Difference, difference
 
 
 @dataclass(frozen=True)

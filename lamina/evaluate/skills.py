@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,29 +133,6 @@ def answered(model: LanguageModel, tokenizer: Tokenizer, questions: Sequence[Que
             # The logits at a position speak of the token after it.
             right.append(row[first - 1 : end - 1].tolist() == question.tokens[first:end])
     return np.array(right)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """By how much one model's score exceeds another's, in shares, and half the width of its 95% interval."""
-
-    share: float
-    margin: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.share:+.1f} ± {100 * self.margin:.1f}"
-
-
-def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> Difference:
-    """The mean over skills of the difference in score, paired: both models were asked the same questions.
-
-    A skill is one array, an element a question: whether it was answered right, or what the answer is worth. The
-    interval is the normal one, of the paired differences within each skill; it speaks of other questions of the same
-    kind, of two models that were fixed before. A skill of a single question has no such interval: it is infinite.
-    """
-    paired = [mine.astype(np.float64) - other for mine, other in zip(ours, theirs, strict=True)]
-    variance = sum(each.var() / len(each) if len(each) > 1 else math.inf for each in paired) / len(paired) ** 2
-    return Difference(float(np.mean([each.mean() for each in paired])), 1.96 * math.sqrt(variance))
 
 
 @dataclass(frozen=True)

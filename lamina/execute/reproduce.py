@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from lamina.checkpoints.journal import Finished
 from lamina.errors import CheckpointError
 
 READ_BYTES = 1 << 20
+COMMIT = re.compile(r"[0-9a-f]{40}")
 # The options that a record may ask for, with what they may be. It is data, and may be anybody's.
 OPTIONS: Mapping[str, Sequence[object]] = {
     "border": ("strict", "normal", "lenient"),
@@ -26,12 +28,14 @@ OPTIONS: Mapping[str, Sequence[object]] = {
 
 @dataclass(frozen=True)
 class Record:
-    """The part of `lamina.json` that can be checked: a digest of each tensor, of each small file, and sizes."""
+    """The part of `lamina.json` that can be checked: a digest of each tensor, of each small file, and sizes.
+
+    `options` are what plans the same merge again, as `lamina.plan` takes them.
+    """
 
     tensors: Mapping[str, str]
     file_digests: Mapping[str, str]
     files: Mapping[str, int]
-    seed: int
     options: Mapping[str, Any]
 
 
@@ -50,7 +54,7 @@ def checked_record(content: Mapping[str, Any], label: str) -> Record:
             and all(Path(name).name == name for name in [*digests, *files])
         ):
             asked = {name: value for name, value in options.items() if _may_be(name, value)}
-            return Record(tensors, digests, files, seed, asked)
+            return Record(tensors, digests, files, {"seed": seed, "commits": _commits(content), **asked})
     raise CheckpointError(f"{label} does not say what each tensor is: it was not made by `lamina merge`.")
 
 
@@ -58,6 +62,12 @@ def _may_be(name: str, value: object) -> bool:
     if name == "assume_per_layer":
         return isinstance(value, list) and all(isinstance(key, str) for key in value)
     return value in OPTIONS.get(name, ())
+
+
+def _commits(content: Mapping[str, Any]) -> dict[str, str]:
+    commits = content.get("commits")
+    known = commits.items() if isinstance(commits, dict) else ()
+    return {name: commit for name, commit in known if isinstance(commit, str) and COMMIT.fullmatch(commit)}
 
 
 def differing_in_place(folder: Path, record: Record, progress: Callable[[str, int], None]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lamina.evaluate.skills import difference
+from lamina.chance import difference
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import written_way
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,10 +17,13 @@ T = TypeVar("T")
 
 
 class Notebook:
-    """Where a process notes its rows. Without `wanted` nothing is noted; `tell` hears, once, why nothing can be."""
+    """Where a process notes its rows: by default in the user's own ledger, which LAMINA_LEDGER names.
+
+    Without `wanted` nothing is noted; `tell` hears, once, why nothing can be. By default that is a warning.
+    """
 
     def __init__(
-        self, file: str | Path | None = None, *, wanted: bool = True, tell: Callable[[str], None] = lambda _why: None
+        self, file: str | Path | None = None, *, wanted: bool = True, tell: Callable[[str], None] = warnings.warn
     ) -> None:
         self._file, self.wanted, self._tell = file, wanted, tell
 
@@ -50,5 +54,5 @@ class Notebook:
                 return use(ledger)
         except (LedgerError, ImportError) as error:
             self.wanted = False
-            self._tell(f"not noted: {error}; without one: --no-ledger")
+            self._tell(f"not noted: {error}")
             return None

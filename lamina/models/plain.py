@@ -72,6 +72,6 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
         if is_folder(folder):
             return LocalFiles(folder)
     if ref.is_hub_id:
-        return open_hub_files(ref.path, ref.revision or hub.revision, hub)
+        return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
     looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
     raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")

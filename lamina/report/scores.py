@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.check.naming import short_name
 from lamina.ledger.compare import ABSENT, Compared, compared_scores, recipe_changes
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
 from lamina.report.subjects import Subject, rows_of_model, same_recipe
-from lamina.studies.chance import Interval, among_pairs, simultaneous
 
 Z = 1.96  # standard errors to each side of a 95% interval
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lamina.check.diff import Diff
+from lamina.check.noting import INPUT_SHIFT
 from lamina.ledger.compare import Compared
 from lamina.ledger.ledger import Ledger
-from lamina.ledger.noting import INPUT_SHIFT
 from lamina.ledger.runs import Run
 from lamina.plans.show import as_data as plan_as_data
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval, score_table, sweeps_of

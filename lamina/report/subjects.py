@@ -137,7 +137,7 @@ def _options_of(known: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         record = checked_record(known, str(folder))
     except CheckpointError:  # made by an older Lamina, or elsewhere: then the usual options are the best guess
         return {}
-    return {"seed": record.seed, **record.options}
+    return dict(record.options)
 
 
 def _places(recipe: Recipe, rows: Sequence[Run]) -> list[Recipe]:

@@ -18,11 +18,11 @@ from lamina.errors import CheckpointError, TaskError, TaskFailed
 from lamina.evaluate.evaluation import Template
 from lamina.evaluate.halves import Split
 from lamina.evaluate.harness import Harness, Loaded
+from lamina.evaluate.noting import score_of
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.tasks import OWN_NAMES, Task, tasks_named
 from lamina.execute.live_model import live_model, live_tokenizer
 from lamina.execute.tensors import Tensors
-from lamina.ledger.noting import score_of
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
 from lamina.studies.metrics import mean_of

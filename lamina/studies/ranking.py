@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
+from lamina.chance import students, width_among_pairs
 from lamina.errors import LedgerError, did_you_mean
 from lamina.evaluate.skills import SKILLS
 from lamina.ledger.compare import by_merge
 from lamina.ledger.runs import Run, Score
-from lamina.studies.chance import students, width_among_pairs
 
 Mark = Literal["best", "within chance", "beyond chance", ""]
 

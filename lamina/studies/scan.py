@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina import api
+from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.check.asked import token_rows
 from lamina.check.layer_order import LayerOrder, Passed
 from lamina.check.models import opened
@@ -28,7 +29,6 @@ from lamina.execute.memory import peak_memory
 from lamina.models.plain import PlainModel
 from lamina.planners.small_files import small_files
 from lamina.planners.upscale import Cut, cuts_to, middle_cut, solar_depth
-from lamina.studies.chance import Interval, among_pairs, simultaneous
 from lamina.tokenizers.vocabulary import VOCABULARY_FILES, Vocabulary
 from lamina.upscaling import upscale_recipe
 

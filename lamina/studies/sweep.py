@@ -15,13 +15,13 @@ from typing import Unpack
 import xxhash
 
 from lamina import api
+from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.evaluate.halves import Split
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import parents_of, run_name
+from lamina.ledger.noting import FOLDER, parents_of, run_name
 from lamina.ledger.runs import Run, Score, versions
 from lamina.recipe.load import RecipeLike
-from lamina.studies.chance import Interval, among_pairs, simultaneous
 from lamina.studies.grid import Axis, points
 from lamina.studies.metrics import Metric
 from lamina.version import VERSION
@@ -142,6 +142,7 @@ class _Study:
                 "metric": self._metric.name,
                 "split": split,
                 "point": list(variation.set_values),
+                FOLDER: str(variation.recipe.folder.absolute()),
                 "settings": dict(self._metric.settings),
             },
             key=key,

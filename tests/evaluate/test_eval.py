@@ -342,6 +342,8 @@ def test_the_page_shows_what_the_command_prints_and_the_ledger_notes_it() -> Non
     assert {each["name"]: len(each["scores"]) for each in noted} == dict.fromkeys(
         ("skills.yml", "base", "rev", "sort"), 2
     )
+    [of_recipe] = [each for each in noted if each["recipe"]]
+    assert Path(of_recipe["details"]["recipe_folder"]).samefile("examples/recipes")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

@@ -20,7 +20,6 @@ from lamina.evaluate.skills import (
     Score,
     accuracy,
     answered,
-    difference,
     load_questions,
     load_tokenizer,
 )
@@ -166,44 +165,6 @@ def test_training_draws_no_held_out_question(monkeypatch: pytest.MonkeyPatch) ->
         assert all(sha1(prompt.encode()).digest()[0] >= 32 for prompt in prompts)
 
 
-# Differences between two models
-
-
 def test_answers_are_told_question_by_question() -> None:
     asked = [Question("12", "345"), Question("12", "346"), Question("7", "8")]
     assert answered(Counts(), Digits(), asked).tolist() == [True, False, True]
-
-
-def test_a_difference_is_the_mean_over_skills_of_paired_differences() -> None:
-    ours = [np.array([True] * 8 + [False] * 2), np.array([True] * 5 + [False] * 5)]
-    theirs = [np.array([True] * 6 + [False] * 4), np.array([True] * 5 + [False] * 5)]
-    found = difference(ours, theirs)
-    assert found.share == pytest.approx(0.1)
-    # Of the first skill 2 of 10 differ, by one: variance 0.16. Of the second none.
-    assert found.margin == pytest.approx(1.96 * (0.16 / 10) ** 0.5 / 2)
-    assert str(found) == "+10.0 ± 12.4"
-
-
-def test_a_model_does_not_differ_from_itself() -> None:
-    same = [np.array([True, False, True])]
-    assert str(difference(same, same)) == "+0.0 ± 0.0"
-
-
-def test_what_two_models_share_does_not_widen_the_interval() -> None:
-    rng = np.random.default_rng(0)
-    hard = rng.random(400) < 0.5
-    better = hard | (rng.random(400) < 0.05)
-    paired, unpaired = difference([better], [hard]), difference([better], [rng.permutation(hard)])
-    assert paired.margin < unpaired.margin / 2
-
-
-def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(400):
-        shared = rng.random((2, 200))
-        ours = [(each < 0.7) | (rng.random(200) < 0.1) for each in shared]  # 0.7 + 0.3 · 0.1 = 0.73
-        theirs = [each < 0.65 for each in shared]
-        found = difference(ours, theirs)
-        covered += abs(found.share - 0.08) <= found.margin
-    assert 0.92 <= covered / 400 <= 0.98

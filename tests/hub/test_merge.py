@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download
 
 import lamina
 from lamina.api import forecast
+from lamina.check.check import check
+from lamina.check.findings import Level
 from lamina.checkpoints import hub
 from lamina.checkpoints.checkpoint import LocalFiles, open_checkpoint, same_file
 from lamina.checkpoints.hub_client import HubOptions
@@ -242,6 +247,36 @@ def test_a_revision_may_be_given_for_all_that_have_none(hub_server: HubServer, s
     lamina.merge(recipe(tmp_path, SHALLOW.replace("org/a", "org/a@v1")), tmp_path / "same")
     ours, theirs = (tmp_path / name / "model.safetensors" for name in ("out", "same"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_merge_is_made_again_and_checked_at_the_commits_that_went_into_it(
+    hub_server: HubServer, source: Path, mean: Path, tmp_path: Path
+) -> None:
+    lamina.merge(mean, tmp_path / "out")
+    first = check(tmp_path / "out", behaviour=False)
+    assert first.verdict < Level.BROKEN
+    hub_server.add("org/a", source / "org" / "b")  # main moves on
+    assert not lamina.reproduce(tmp_path / "out").differing
+    assert check(tmp_path / "out", behaviour=False).verdict is first.verdict
+    record = json.loads((tmp_path / "out" / "lamina.json").read_bytes())
+    unknown = record | {"commits": {"org/a": "main/../.."}}  # anybody's: what is no commit is not asked for
+    (tmp_path / "out" / "lamina.json").write_text(json.dumps(unknown))
+    assert lamina.reproduce(tmp_path / "out").differing
+    assert check(tmp_path / "out", behaviour=False).verdict is Level.BROKEN
+
+
+def test_a_merge_is_made_again_from_the_cache_alone(
+    hub_server: HubServer, mean: Path, cache: Path, tmp_path: Path
+) -> None:
+    lamina.merge(mean, tmp_path / "out")
+    hub_server.stop()
+    made = subprocess.run(
+        [sys.executable, "-m", "lamina", "reproduce", "out", "--offline", "--cache-dir", str(cache)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "made again, to the bit" in made.stdout
 
 
 def test_a_published_merge_is_planned_by_the_recipe_it_carries(hub_server: HubServer, tmp_path: Path) -> None:

@@ -46,6 +46,17 @@ def test_a_run_of_the_ledger_is_shown_as_the_folder_that_it_made(lamina: Lamina,
         )
 
 
+def test_a_point_of_a_sweep_is_found_from_another_folder(
+    lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lamina("sweep", "average.yml", "--vary", "models[0].parameters.weight=0.7", "--limit", "10", "-q")
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    data = lamina("report", "r2", "--json").data
+    assert data["plan"]["digest"] == data["digest"]
+
+
 def test_layers_and_distances_are_those_of_plan_and_diff(lamina: Lamina, out: Path) -> None:
     data = lamina("report", out, "--json").data
     diff = lamina("diff", "models/rev", out, "--json").data

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lamina.studies.chance import among_pairs, simultaneous, students
+from lamina.chance import among_pairs, difference, simultaneous, students
 
 
 def test_a_single_comparison_has_the_usual_interval() -> None:
@@ -69,3 +69,41 @@ def test_pairs_among_many_are_wider_than_those_among_two() -> None:
 
 def test_a_single_item_tells_nothing() -> None:
     assert not simultaneous([[1.0]])[0].is_beyond_chance
+
+
+# The mean over skills of paired differences
+
+
+def test_a_difference_is_the_mean_over_skills_of_paired_differences() -> None:
+    ours = [np.array([True] * 8 + [False] * 2), np.array([True] * 5 + [False] * 5)]
+    theirs = [np.array([True] * 6 + [False] * 4), np.array([True] * 5 + [False] * 5)]
+    found = difference(ours, theirs)
+    assert found.share == pytest.approx(0.1)
+    # Of the first skill 2 of 10 differ, by one: variance 0.16. Of the second none.
+    assert found.margin == pytest.approx(1.96 * (0.16 / 10) ** 0.5 / 2)
+    assert str(found) == "+10.0 ± 12.4"
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    same = [np.array([True, False, True])]
+    assert str(difference(same, same)) == "+0.0 ± 0.0"
+
+
+def test_what_two_models_share_does_not_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(400) < 0.5
+    better = hard | (rng.random(400) < 0.05)
+    paired, unpaired = difference([better], [hard]), difference([better], [rng.permutation(hard)])
+    assert paired.margin < unpaired.margin / 2
+
+
+def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        shared = rng.random((2, 200))
+        ours = [(each < 0.7) | (rng.random(200) < 0.1) for each in shared]  # 0.7 + 0.3 · 0.1 = 0.73
+        theirs = [each < 0.65 for each in shared]
+        found = difference(ours, theirs)
+        covered += abs(found.share - 0.08) <= found.margin
+    assert 0.92 <= covered / 400 <= 0.98

@@ -1,4 +1,4 @@
-"""How far a best of many is the best: intervals that hold for all comparisons at once. No I/O."""
+"""What is chance: intervals of a paired difference, and of many that are to hold all at once. No I/O."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,29 @@ class Interval:
     @property
     def is_beyond_chance(self) -> bool:
         return abs(self.difference) > self.margin
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one model's score exceeds another's, in shares, and half the width of its 95% interval."""
+
+    share: float
+    margin: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:+.1f} ± {100 * self.margin:.1f}"
+
+
+def difference(ours: Sequence[NDArray[Any]], theirs: Sequence[NDArray[Any]]) -> Difference:
+    """The mean over skills of the difference in score, paired: both models were asked the same questions.
+
+    A skill is one array, an element a question: whether it was answered right, or what the answer is worth. The
+    interval is the normal one, of the paired differences within each skill; it speaks of other questions of the same
+    kind, of two models that were fixed before. A skill of a single question has no such interval: it is infinite.
+    """
+    paired = [mine.astype(np.float64) - other for mine, other in zip(ours, theirs, strict=True)]
+    variance = sum(each.var() / len(each) if len(each) > 1 else math.inf for each in paired) / len(paired) ** 2
+    return Difference(float(np.mean([each.mean() for each in paired])), 1.96 * math.sqrt(variance))
 
 
 def simultaneous(differences: Sequence[Sequence[float]]) -> list[Interval]:
