@@ -14,6 +14,7 @@ import gzip
 import math
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 import lamina
 from lamina.checkpoints.checkpoint import open_checkpoint
 from lamina.cli.scan import lines, next_command
+from lamina.ledger.notebook import Notebook
 from lamina.studies.scan import Scan, scan
 
 CORPUS = Path(__file__).parents[1] / "examples" / "corpus"
@@ -114,7 +116,9 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     _say(f"{minutes:.1f} min; {'; '.join(broken) or 'all that must hold holds'}")
     if given.report and not broken:
-        given.report.write_text(page(parent, outcomes, scan(given.model, to=48)), encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            scanned = scan(given.model, to=48, notebook=Notebook(Path(folder) / "ledger.sqlite"))
+        given.report.write_text(page(parent, outcomes, scanned), encoding="utf-8")
     sys.exit(1 if broken else 0)
 
 
@@ -225,6 +229,12 @@ $ lamina upscale smollm2 --scan --to 48
 - One layer repeated is a cut too: `--to 31` has a line for each layer of 30 that could come twice.
 - The least loss before training is no promise of the least after it. Among cuts that are alike, take the one with the
   layers that you want twice.
+- **Every cut is a row** of the [ledger](runs.md), as a point of a sweep is, called by its layers: `smollm2 0-19,2-29`;
+  the model as it is, with what its layers change, is one more. `lamina runs --sort loss-dev` ranks them, `lamina runs
+  show` has the recipe of each, `lamina report` of a merged one shows them all. The same scan again takes a second: it
+  finds them there (the same texts, `--limit`, `--device`, content of the model and version of Lamina) and does not load
+  the model; one with another `--to` finds the model's own losses. Rows are noted once the last text has been read,
+  those that choose and then those that report: a scan that was stopped before begins anew.
 
 A class whose layers take more from one another than a hidden state, or compute with their own number, cannot be scanned
 so, and is refused; `lamina upscale` and `lamina check` serve it all the same.

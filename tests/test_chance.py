@@ -18,7 +18,9 @@ def test_a_single_comparison_has_the_usual_interval() -> None:
 
 def test_few_items_get_students_interval() -> None:
     # scipy.stats.t.ppf(0.975, n): 2.5706, 2.1314, 1.9840
-    assert [students(1.959964, n) for n in (5, 15, 100)] == pytest.approx([2.5706, 2.1314, 1.9840], rel=0.01)
+    assert [students(1.959964, n) for n in (5, 15, 100)] == pytest.approx([2.5706, 2.1314, 1.9840], rel=0.002)
+    # scipy.stats.t.ppf(1 - 0.025 / 78, n): 5.8339, 4.2928, 3.5248; the normal point is 3.4136
+    assert [students(3.4136, n) for n in (7, 15, 100)] == pytest.approx([5.8339, 4.2928, 3.5248], rel=0.011)
 
 
 def test_what_does_not_differ_has_no_interval() -> None:
@@ -59,6 +61,13 @@ def test_a_row_with_no_number_leaves_the_others_as_they_are() -> None:
     assert found[0].margin == pytest.approx(simultaneous(rows[[0, 2]])[0].margin)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_item_leaves_no_interval_and_no_warning() -> None:
+    for found in (simultaneous([[1.0, 2.0, math.inf]])[0], among_pairs([[1.0, 2.0, math.inf]], 3)[0]):
+        assert found.difference == math.inf
+        assert not found.is_beyond_chance
+
+
 def test_pairs_among_many_are_wider_than_those_among_two() -> None:
     rows = np.random.default_rng(4).standard_normal((1, 1000))
     few, many = among_pairs(rows, 2)[0], among_pairs(rows, 11)[0]
@@ -67,8 +76,31 @@ def test_pairs_among_many_are_wider_than_those_among_two() -> None:
     assert many.margin == pytest.approx(3.32 * error, rel=0.01)  # the normal point of 1 - 0.025 / 55
 
 
+def test_pairs_over_few_items_get_students_interval() -> None:
+    rows = np.random.default_rng(5).standard_normal((2, 16))
+    errors = rows.std(axis=1, ddof=1) / 4
+    # scipy.stats.t.ppf(1 - 0.025 / 78, 15), 78 pairs of 13; the normal point is 3.4136
+    assert [each.margin for each in among_pairs(rows, 13)] == pytest.approx(4.2928 * errors, rel=0.001)
+
+
+def test_among_few_items_a_best_is_called_better_than_another_in_one_of_twenty() -> None:
+    draws = np.random.default_rng(6)
+    false = 0
+    for _ in range(400):
+        scores = draws.standard_normal((6, 8))
+        best = scores[scores.mean(axis=1).argmax()]
+        false += any(each.is_beyond_chance for each in among_pairs((best - scores).tolist(), 6))
+    # 5% of 400, and 3 standard deviations; by normal points it is 74 of 400.
+    assert false <= 20 + 3 * math.sqrt(19)
+
+
 def test_a_single_item_tells_nothing() -> None:
     assert not simultaneous([[1.0]])[0].is_beyond_chance
+    assert not among_pairs([[1.0], [0.0]], 2)[0].is_beyond_chance
+
+
+def test_what_is_the_best_itself_has_no_interval() -> None:
+    assert among_pairs([[0.0] * 5], 3)[0].margin == 0
 
 
 # The mean over skills of paired differences

@@ -34,7 +34,7 @@ from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.cli.runs import RUNS_FIELDS
 from lamina.cli.runs_shown import RUNS_DIFF_FIELDS
 from lamina.cli.scan import SCAN_FIELDS
-from lamina.cli.sweep import SWEEP_FIELDS
+from lamina.cli.sweep_shown import SWEEP_FIELDS
 from lamina.cli.upscale import UPSCALE_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
 from lamina.ledger.runs import RUN_FIELDS

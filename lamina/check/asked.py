@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 import numpy as np
+import xxhash
 
 from lamina.check.running import RunningModel, Tokens
 
@@ -40,10 +41,21 @@ def token_rows(
     return found
 
 
+def digest_of_rows(texts: Mapping[str, str] | None, *, is_streamed: bool) -> str:
+    """Of all that decides, beside the model, what `token_rows` makes of texts. Needs no running model."""
+    asked = [[*texts.items()] if texts is not None else [[*bundled_texts().items()], _chats()]]
+    return xxhash.xxh3_128_hexdigest(json.dumps([ROW, TOKENS_OF_TEXT, is_streamed and STREAMED_ROWS, *asked]).encode())
+
+
 def _chat(running: RunningModel) -> str:
+    return "".join(running.render([(role, content) for role, content in chat]) for chat in _chats())
+
+
+def _chats() -> list[list[list[str]]]:
+    """Bundled conversations: of each its turns, a role and what is said."""
     folder = resources.files(__package__).joinpath("texts")
-    chats = json.loads(folder.joinpath("chat.json").read_text(encoding="utf-8"))
-    return "".join(running.render([(role, content) for role, content in chat]) for chat in chats)
+    chats: list[list[list[str]]] = json.loads(folder.joinpath("chat.json").read_text(encoding="utf-8"))
+    return chats
 
 
 def prompts() -> list[str]:

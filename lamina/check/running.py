@@ -76,10 +76,8 @@ class RunningModel:
         """
         self._torch, transformers = frameworks()
         self._device = device
-        small = elements * 4 <= FULL_PRECISION_BYTES
-        size = elements * (4 if small else 2)
-        options: dict[str, Any] = {"dtype": self._torch.float32 if small else "auto"}
-        self.is_streamed = memory is not None and size + min(RUNTIME_BYTES, memory // 2) > memory
+        options: dict[str, Any] = {"dtype": self._torch.float32 if _is_small(elements) else "auto"}
+        self.is_streamed = is_streamed(elements, memory)
         if memory is not None and self.is_streamed:
             of_weights = memory - min(RUNTIME_BYTES, memory // 2)
             # What cannot be read in place is laid here, never into the model's own folder; it goes with this object.
@@ -200,6 +198,16 @@ class RunningModel:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def is_streamed(elements: int, memory: int | None) -> bool:
+    """True where a model of so many elements is brought in layer by layer, for a process of `memory` bytes."""
+    size = elements * (4 if _is_small(elements) else 2)
+    return memory is not None and size + min(RUNTIME_BYTES, memory // 2) > memory
+
+
+def _is_small(elements: int) -> bool:
+    return elements * 4 <= FULL_PRECISION_BYTES
 
 
 def _layers(model: Any, depth: int) -> list[Any]:

@@ -17,8 +17,8 @@ from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.errors import OutputError
-from lamina.ledger.card import best_known, with_scores
-from lamina.ledger.compare import by_merge
+from lamina.ledger.card import publishable, with_scores
+from lamina.ledger.merges import by_merge
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Run, Score
 from lamina.planners.model_card import CARD
@@ -88,10 +88,10 @@ def _scores(out: Path, notebook: Notebook) -> list[tuple[Run, Score]]:
     """What the ledger has of the merge in a folder."""
     plan = str(made_by(out).get("plan", ""))
     rows = [*notebook.runs("eval", plan), *notebook.runs("merge", plan)] if plan else []
-    merges = by_merge(rows)
+    merges = by_merge(sorted(rows, key=lambda run: run.number or 0, reverse=True))
     if len(merges) > 1:  # of one plan, and yet not one: what is said of this folder
         merges = [merge for merge in merges if any(run.output == str(out.absolute()) for run in merge)]
-    return best_known(run for merge in merges for run in merge)
+    return publishable(run for merge in merges for run in merge)
 
 
 def _write_into_card(card: Path, repo: str, scored: Sequence[tuple[Run, Score]]) -> None:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.ledger_options import Command, ledger_option
+from lamina.cli.ledger_options import ledger_option
 from lamina.cli.runs_shown import as_csv, described, diff_data, diff_lines
-from lamina.cli.runs_table import health_of, ranked_table, table, verdicts
+from lamina.cli.runs_table import health_of, ranked_table, table
+from lamina.cli.runs_wanted import Wanted, wanted_options
 from lamina.errors import LedgerError
 from lamina.ledger.compare import compared_scores, recipe_changes
 from lamina.ledger.ledger import Ledger, ledger_file
-from lamina.ledger.runs import KINDS, RUN_FIELDS, Run
+from lamina.ledger.merges import verdicts
+from lamina.ledger.runs import RUN_FIELDS, Run
 from lamina.studies.ranking import Ranked, Ranking, items_needed, ranking
 from lamina.wording import counted
 
 FEWEST_COLUMNS = 60
-SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 # What `lamina runs --json` prints of each row, by key.
@@ -35,20 +35,6 @@ RUNS_FIELDS: Mapping[str, str] = {
     "chance` of it, null where that is not known), `difference` from the best, `margin` (half of its 95% interval, for "
     "all pairs of the ranking at once), `paired` (over the same items), `parent` (a model that went into others)",
 }
-
-
-class _Moment(click.ParamType[datetime]):
-    """A time: `2d` (ago), or `2026-01-31`."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if found := re.fullmatch(r"(\d{1,5})([hdw])", str(value)):
-            return datetime.now(UTC) - int(found[1]) * SPANS[found[2]]
-        try:
-            return datetime.fromisoformat(str(value)).astimezone()
-        except ValueError:
-            self.fail(f"`{value}` is no time; write `3h`, `2d`, `1w` (ago) or `2026-01-31`.", param, ctx)
 
 
 class _Number(click.ParamType[int]):
@@ -63,24 +49,15 @@ class _Number(click.ParamType[int]):
         return self.fail(f"`{value}` is no run; write `r14`, as `lamina runs` shows it.", param, ctx)
 
 
-_FILTERS: Sequence[Callable[[Command], Command]] = (
-    click.option("--kind", type=click.Choice(KINDS), help="Only these."),
-    click.option("--verdict", metavar="VERDICT", help="Only checks with this verdict: healthy, broken, ..."),
-    click.option("--text", metavar="TEXT", help="Only those with it in name, recipe, parents or output."),
-    click.option("--since", type=_Moment(), help="Only since then: 3h, 2d, 1w (ago) or 2026-01-31."),
-    click.option("--sort", metavar="SCORE", help="Only those with this score, best first; A,B ranks by a mean."),
-    ledger_option,
+sort_option = click.option(
+    "--sort", metavar="SCORE", help="Only those with this score, best first; A,B ranks by a mean."
 )
 
 
-def _with_filters(command: Command) -> Command:
-    for decorate in reversed(_FILTERS):
-        command = decorate(command)
-    return command
-
-
 @click.group(invoke_without_command=True)
-@_with_filters
+@wanted_options
+@sort_option
+@ledger_option
 @click.option(
     "--limit", type=click.IntRange(1), default=30, show_default=True, metavar="N", help="How many lines at most."
 )
@@ -89,10 +66,7 @@ def _with_filters(command: Command) -> Command:
 @click.pass_context
 def runs(
     ctx: click.Context,
-    kind: str | None,
-    verdict: str | None,
-    text: str | None,
-    since: datetime | None,
+    wanted: Wanted,
     sort: str | None,
     ledger: Path | None,
     limit: int,
@@ -113,28 +87,22 @@ def runs(
         _tell_empty(file, as_json)
         return
     with Ledger(file) as opened:
-        found = opened.runs(kind=kind, verdict=verdict, text=text, since=since, items=_items(sort))
-        # Parents stand beside what was made of them, whatever rows were asked for.
-        others = opened.runs(kind="eval", items=_items(sort)) if sort and any((kind, verdict, text, since)) else []
-        health = verdicts(opened.runs() if any((kind, verdict, text, since)) else found)
-    order = None if sort is None else ranking(found, sort, parents_among=others, every=every)
+        rows = opened.runs(items=[] if sort is None else items_needed(sort))
+    found, health = wanted.among(rows), verdicts(rows)
+    order = None if sort is None else ranking(found, sort, among=rows, every=every)
     width = max(shutil.get_terminal_size().columns, FEWEST_COLUMNS)
     if as_json:
         print_json(_as_data(found, order, health))
     elif order is not None:
         for line in ranked_table(order, health, width, limit):
             click.echo(line)
-    elif not found and not any((kind, verdict, text, since)):
+    elif not rows:
         _tell_empty(file, as_json)
     elif not found:
         click.echo("no run is like that; `lamina runs` lists all.")
     else:
         for line in table(found, health, width, limit):
             click.echo(line)
-
-
-def _items(sort: str | None) -> Sequence[str]:
-    return [] if sort is None else items_needed(sort)
 
 
 def _as_data(found: Sequence[Run], order: Ranking | None, health: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -199,14 +167,13 @@ def diff(first: int, second: int, ledger: Path | None, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@_with_filters
+@wanted_options
+@sort_option
+@ledger_option
 @json_option
 def export(
     file: Path | None,
-    kind: str | None,
-    verdict: str | None,
-    text: str | None,
-    since: datetime | None,
+    wanted: Wanted,
     sort: str | None,
     ledger: Path | None,
     as_json: bool,
@@ -216,7 +183,7 @@ def export(
     Example: lamina runs export runs.csv
     """
     with _opened(ledger) as opened:
-        rows = opened.runs(kind=kind, verdict=verdict, text=text, since=since)
+        rows = wanted.among(opened.runs())
     if sort is not None:
         order = ranking(rows, sort, every=True)
         rows = [each.run for each in (*order.whole, *order.limited)]

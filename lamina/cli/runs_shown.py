@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lamina.ledger.compare import Changed, Compared
-from lamina.ledger.runs import Run, Score
+from lamina.ledger.runs import Run, Score, in_json
 from lamina.wording import counted, in_bytes, in_seconds
 
 # What `lamina runs diff --json` prints, by key.
 RUNS_DIFF_FIELDS: Mapping[str, str] = {
     "first, second": "the rows' ids",
     "recipe": "each value that differs: `path` (as `--set` takes it), `first`, `second`; null where one has no recipe",
-    "scores": "each that both have: `name`, `first`, `second`, `difference` (second minus first), `margin` (half of "
-    "its 95% interval), `paired` (over the same items), `beyond_chance`",
+    "scores": "each that both have: `name`, `first`, `second`, `difference` (second minus first; null where "
+    "that is not finite), `margin` (half of its 95% interval), `paired` (over the same items), `beyond_chance`",
 }
 
 
@@ -71,6 +72,8 @@ def _told(compared: Compared) -> tuple[str, str]:
     """The difference with its interval, and what it is worth."""
     factor, digits = (100, 1) if compared.first.unit == "share" else (1, 3)
     difference = f"{factor * compared.difference:+.{digits}f}"
+    if not math.isfinite(compared.difference):
+        return "", "not finite"
     if compared.margin is None:
         return difference, "no standard error is known"
     worth = "beyond chance" if compared.is_beyond_chance else "within chance"
@@ -93,8 +96,8 @@ def diff_data(first: Run, second: Run, changes: Sequence[Changed] | None, scores
                 "name": each.name,
                 "first": each.first.as_data()["value"],
                 "second": each.second.as_data()["value"],
-                "difference": each.difference,
-                "margin": each.margin,
+                "difference": in_json(each.difference),
+                "margin": in_json(each.margin),
                 "paired": each.paired,
                 "beyond_chance": each.is_beyond_chance,
             }

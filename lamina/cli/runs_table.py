@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lamina.ledger.compare import by_merge
 from lamina.ledger.runs import Run, Score
 from lamina.studies.ranking import Ranked, Ranking
 from lamina.wording import counted
@@ -129,15 +128,6 @@ def _columns(shown: Sequence[Run]) -> list[str]:
 
 def _scores(run: Run, columns: Sequence[str]) -> list[str]:
     return ["" if (score := run.score(name)) is None else str(score) for name in columns]
-
-
-def verdicts(runs: Sequence[Run]) -> dict[str, str]:
-    """For each run, by its number, the verdict of the newest check of the same merge; none where there is no check."""
-    found: dict[str, str] = {}
-    for merge in by_merge(runs):
-        checked = next((run.verdict for run in merge if run.kind == "check"), "")
-        found |= {run.id: checked for run in merge if checked}
-    return found
 
 
 def health_of(run: Run, health: Mapping[str, str]) -> str:

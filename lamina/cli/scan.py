@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lamina.chance import Interval
+from lamina.ledger.runs import in_json
 from lamina.planners.upscale import Cut
 from lamina.studies.scan import CutLoss, Scan
 from lamina.wording import counted, in_bytes, in_seconds
@@ -25,7 +26,8 @@ SCAN_FIELDS: Mapping[str, str] = {
     "depth": "layers of the deeper model",
     "cuts": "from the lowest to the highest, each: `first` (layers of the first copy), `second` (the layer with which "
     "the second begins), `loss`, `over` and `margin` (beside the model, and half its interval, for all cuts at once), "
-    "`over_default` and `margin_default` (beside SOLAR's cut), `near_best` (not told from the best)",
+    "`over_default` and `margin_default` (beside SOLAR's cut), `near_best` (not told from the best), `run` (its row in "
+    "the ledger)",
     "refused": "cuts that config.json cannot say: `first`, `second`, `why`",
     "best": "the cut of the least loss",
     "default": "SOLAR's, which `lamina upscale` takes where no other is named",
@@ -33,6 +35,8 @@ SCAN_FIELDS: Mapping[str, str] = {
     "test": "on the rows between, which chose nothing: `loss` of the model, `best` and `default` (each `loss`, `over`, "
     "`margin`), `best_over_default` (`over`, `margin`, `beyond_chance`)",
     "limited": "true under --limit",
+    "measurements": "of the model and its cuts, on `dev` and on `test` rows",
+    "measured": "how many of them were taken now; the ledger had the others",
     "next": "the command that writes the best",
     "seconds": "of wall time",
     "peak_memory": "of the process, in bytes",
@@ -45,6 +49,7 @@ def lines(found: Scan, command: str) -> Iterator[str]:
     yield (
         f"{found.model} · {counted(len(found.layers), 'layer')} · rows of {found.row} tokens: {asked} · "
         f"{in_seconds(found.seconds)}, peak memory {in_bytes(found.peak_memory or 0)}"
+        f"{_from_before(found.measurements - found.measured, found.measurements)}"
     )
     yield ""
     yield from _layers(found)
@@ -54,9 +59,13 @@ def lines(found: Scan, command: str) -> Iterator[str]:
     yield from _told(found, command)
 
 
+def _from_before(known: int, measurements: int) -> str:
+    return f" · {known} of {measurements} from the ledger" if known else ""
+
+
 def _layers(found: Scan) -> Iterator[str]:
     """A bar is as long as what the layer changes, 1 - cosine, in logarithm: from the least to the most of all."""
-    changed = [max(1 - layer.cosine, 1e-6) for layer in found.layers]
+    changed = [max(1 - layer.cosine, 1e-6) if math.isfinite(layer.cosine) else 1e-6 for layer in found.layers]
     low, high = math.log(min(changed)), math.log(max(changed))
     yield "  layer  cosine  added  changes its input"
     for number, (layer, change) in enumerate(zip(found.layers, changed, strict=True)):
@@ -88,7 +97,7 @@ def _cuts(found: Scan) -> Iterator[str]:
 def _told(found: Scan, command: str) -> Iterator[str]:
     count, best, default = len(found.layers), found.best, found.default
     yield f"model       {found.loss:.3f} nats a token as it is; what is lost is beside that, in the same rows"
-    yield f"best        {best.cut.text(count)}: {_over(best.over)}"
+    yield f"best        {best.cut.text(count)}: {_over(best.over)}{'' if best.run is None else f' · {best.run}'}"
     if best is default:
         yield "            It is SOLAR's cut, which `lamina upscale` takes by default."
     else:
@@ -123,6 +132,8 @@ def _bar(share: float) -> str:
 
 
 def _over(over: Interval) -> str:
+    if not math.isfinite(over.difference):
+        return "not finite"
     return f"{over.difference:+.3f} ± {over.margin:.3f}"
 
 
@@ -138,8 +149,8 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "model": found.model,
         "rows": dict(found.rows),
         "row_tokens": found.row,
-        "layers": [{"cosine": each.cosine, "added": each.added} for each in found.layers],
-        "loss": _figure(found.loss),
+        "layers": [{"cosine": in_json(each.cosine), "added": in_json(each.added)} for each in found.layers],
+        "loss": in_json(found.loss),
         "depth": found.depth,
         "cuts": [_cut(each) for each in found.cuts],
         "refused": [{**_places(cut), "why": why} for cut, why in found.refused.items()],
@@ -147,12 +158,14 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "default": _cut(found.default),
         "beyond_chance": found.best.over_default.is_beyond_chance,
         "test": {
-            "loss": _figure(loss),
-            "best": {"loss": _figure(best), **_interval(best_over)},
-            "default": {"loss": _figure(default), **_interval(default_over)},
+            "loss": in_json(loss),
+            "best": {"loss": in_json(best), **_interval(best_over)},
+            "default": {"loss": in_json(default), **_interval(default_over)},
             "best_over_default": {**_interval(between), "beyond_chance": between.is_beyond_chance},
         },
         "limited": found.limited,
+        "measurements": found.measurements,
+        "measured": found.measured,
         "next": command,
         "seconds": round(found.seconds, 3),
         "peak_memory": found.peak_memory,
@@ -162,8 +175,9 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
 def _cut(each: CutLoss) -> dict[str, Any]:
     beside = _interval(each.over_default)
     return {
-        **_places(each.cut), "loss": _figure(each.loss), **_interval(each.over), "over_default": beside["over"],
+        **_places(each.cut), "loss": in_json(each.loss), **_interval(each.over), "over_default": beside["over"],
         "margin_default": beside["margin"], "near_best": each.is_near_best,
+        "run": each.run,
     }  # fmt: skip
 
 
@@ -172,9 +186,4 @@ def _places(cut: Cut) -> dict[str, int]:
 
 
 def _interval(over: Interval) -> dict[str, float | None]:
-    return {"over": _figure(over.difference), "margin": _figure(over.margin)}
-
-
-def _figure(figure: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if math.isfinite(figure) else None
+    return {"over": in_json(over.difference), "margin": in_json(over.margin)}

@@ -69,7 +69,7 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 @click.option("--at", type=_Layers(), metavar="N,N,...", help="llama-pro: the output layers that are new, from 0.")
 @click.option(
     "--scan", "scans", is_flag=True,
-    help="Write nothing: what each layer changes, and what each cut to --to layers loses (extra `hf`).",
+    help="Write no model: what each layer changes, and what each cut to --to layers loses (extra `hf`).",
 )  # fmt: skip
 @click.option(
     "--text", "texts", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
@@ -128,7 +128,7 @@ def upscale(
                 "--recipe": only_recipe, "--dry-run": dry_run}  # fmt: skip
         if foreign := [flag for flag, is_given in mine.items() if is_given]:
             raise click.UsageError(f"--scan tries every cut of two whole copies: leave out {', '.join(foreign)}.")
-        _scan(model, out, to, drop, texts, limit, device or "cpu", memory, hub, as_json=as_json, quiet=quiet)
+        _scan(model, out, to, drop, texts, limit, device or "cpu", memory, hub, notebook, as_json=as_json, quiet=quiet)
         return
     if out is None:
         raise click.UsageError("Missing argument 'OUT'.")
@@ -171,6 +171,7 @@ def _scan(
     device: str,
     memory: int | None,
     hub: HubOptions,
+    notebook: Notebook,
     *,
     as_json: bool,
     quiet: bool,
@@ -186,7 +187,7 @@ def _scan(
 
     found = scan(
         model, to=to, drop=drop, texts=given or None, limit=limit, device=device, memory=memory, hub=hub,
-        progress=progress,
+        notebook=notebook, progress=progress,
     )  # fmt: skip
     command = told.next_command(found, "OUT" if out is None else str(out))
     if as_json:

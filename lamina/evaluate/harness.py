@@ -9,12 +9,10 @@ import contextlib
 import io
 import json
 import logging
-import math
 import random
 import sys
 import tempfile
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -22,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from lamina.errors import CheckpointError, MissingExtra, TaskError, TaskFailed, did_you_mean
-from lamina.evaluate.halves import Split, asking_half, check_enough, split_of
-from lamina.evaluate.results import Evaluation, Item, Settings
+from lamina.evaluate.functions import Asked, by_function
+from lamina.evaluate.halves import Split, asking_half
+from lamina.evaluate.harness_results import Of, evaluations_of
+from lamina.evaluate.results import Evaluation, Settings
 from lamina.evaluate.tasks import OPENLLM, OWN_NAMES, Task
 from lamina.execute.live_model import frameworks
 
@@ -42,14 +41,6 @@ class Loaded:
 
     task: Task
     tree: Any = None
-
-
-@dataclass(frozen=True)
-class _Of:
-    """The model that an evaluation is of."""
-
-    model: str
-    digest: str
 
 
 class Harness:
@@ -189,14 +180,16 @@ class Harness:
         random.seed(PYTHON_SEED)
         np.random.seed(SEED)
         frameworks()[0].manual_seed(SEED)
-        of = _Of(model, digest)
+        of = Of(model, digest)
         settings = Settings(
             harness=self.version, task_version="", few_shot=0, template=template,
             dtype=str(running.model.dtype).removeprefix("torch."), batch=self._batch, device=self.device, seed=SEED,
             limit=self._limit,
         )  # fmt: skip
         if loaded.task.function is not None:
-            return [self._asked_by_function(running, loaded.task, settings, of, split)]
+            asked = Asked(running, self._lm_eval.api.instance.Instance, template)
+            with self.quiet():
+                return [by_function(asked, loaded.task, settings, of, split)]
         tasks = loaded.tree["tasks"]
         for each in tasks.values():
             each.set_fewshot_seed(SEED)  # drawing goes on where it stopped: without this no two models see the same
@@ -214,39 +207,7 @@ class Harness:
                 raise TaskFailed(
                     f"{model}: `{loaded.task.name}` stopped: {type(error).__name__}: {_first_line(error)}"
                 ) from error
-        members: Mapping[str, Sequence[str]] = loaded.tree["group_map"]
-        return [
-            _evaluation(found, name, _leaves(name, members), settings, of)
-            for name in _reported(found["results"], members)
-        ]
-
-    def _asked_by_function(
-        self, running: Any, task: Task, settings: Settings, of: _Of, split: Split | None
-    ) -> Evaluation:
-        """A function is called whole, and an item is known by its number alone."""
-        assert task.function is not None
-        asked = Asked(running, self._lm_eval.api.instance.Instance, settings.template)
-        try:
-            with self.quiet():
-                scores = _checked(task.function(asked))
-        except Exception as error:  # somebody else's code
-            code = task.function.__code__
-            lines = [x.lineno for x in traceback.extract_tb(error.__traceback__) if x.filename == code.co_filename]
-            place = f"{str(task.content).rpartition(':')[0]}:{lines[-1] if lines else code.co_firstlineno}"
-            said = f"returns {error}" if isinstance(error, _NoScores) else f"raised {type(error).__name__}: {error}"
-            raise TaskFailed(f"{place}: {task.name} {said.rstrip('.')}.") from error
-        items = [Item(f"{task.digest[:8]}:{number}", None, score) for number, score in enumerate(scores)]
-        if split is not None:
-            items = [item for number, item in enumerate(items) if split_of(str(number)) == split]
-            scores = [item.score for item in items]
-            check_enough(task.name, len(items), split)
-        return Evaluation(
-            model=of.model, digest=of.digest, task=task.name, metric="score", value=float(np.mean(scores)),
-            stderr=float(np.std(scores, ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else None,
-            n=len(scores), higher_is_better=True,
-            settings=Settings(**{**vars(settings), "task_version": task.digest[:8]}),
-            items=tuple(items),
-        )  # fmt: skip
+        return evaluations_of(found, loaded.tree["group_map"], settings, of)
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
@@ -260,126 +221,6 @@ class Harness:
                 yield
         finally:
             logs.set_verbosity(level)
-
-
-class Asked:
-    """A model, as a task of one's own asks it. Prompts are put into the chat template where that is on."""
-
-    def __init__(self, running: Any, instance: Any, template: bool) -> None:
-        self._running, self._instance, self._template = running, instance, template
-
-    def answers(self, prompts: Sequence[str], *, max_tokens: int = 64, until: Sequence[str] = ("\n",)) -> list[str]:
-        """What the model writes after each prompt, greedily, up to one of `until` or the end of its turn."""
-        how = {"until": list(until), "max_gen_toks": max_tokens, "do_sample": False}
-        return [str(each) for each in self._asked("generate_until", [(self._put(each), how) for each in prompts])]
-
-    def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
-        """For each prompt and continuation: its log-likelihood in nats, and whether greedy decoding writes it."""
-        asked = [(self._put(prompt), continuation) for prompt, continuation in pairs]
-        return [(float(likelihood), bool(greedy)) for likelihood, greedy in self._asked("loglikelihood", asked)]
-
-    def _asked(self, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        instances = [self._instance(kind, {}, each, number) for number, each in enumerate(arguments)]
-        return list(getattr(self._running, kind)(instances)) if instances else []
-
-    def _put(self, prompt: str) -> str:
-        if not self._template:
-            return prompt
-        return str(self._running.apply_chat_template([{"role": "user", "content": prompt}]))
-
-
-class _NoScores(Exception):
-    """What a function returned is no list of scores."""
-
-
-def _checked(scores: object) -> list[float]:
-    try:
-        found = [float(each) for each in scores]  # type: ignore[attr-defined]
-    except (TypeError, ValueError) as error:
-        raise _NoScores(f"{type(scores).__name__}, and a task returns one number an item") from error
-    if not found or not np.isfinite(found).all():
-        raise _NoScores("no score, or one that is not finite" if found else "no score at all")
-    return found
-
-
-# From what the harness gives to an Evaluation
-
-
-def _reported(results: Mapping[str, Mapping[str, Any]], members: Mapping[str, Sequence[str]]) -> list[str]:
-    """The names to report: those that lie in no group, and in the place of a group without a score its members.
-
-    A group whose group changes something of its one task is in the harness's lists a member of itself.
-    """
-    inner = {child for name, children in members.items() for child in children if child != name}
-    waiting, found = [name for name in (*members, *results) if name not in inner], []
-    while waiting:
-        name = waiting.pop(0)
-        if name in results and _metrics(results[name]):
-            found.append(name)
-        else:
-            waiting = [*(child for child in members.get(name, ()) if child != name), *waiting]
-    return list(dict.fromkeys(found))
-
-
-def _leaves(name: str, members: Mapping[str, Sequence[str]]) -> list[str]:
-    inner = [child for child in members.get(name, ()) if child != name]
-    return [leaf for child in inner for leaf in _leaves(child, members)] or [name]
-
-
-def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The finite figures of a task by `metric,filter`."""
-    return {
-        key: float(value)
-        for key, value in result.items()
-        if "," in key and "_stderr," not in key and isinstance(value, int | float) and math.isfinite(value)
-    }
-
-
-def _evaluation(found: Mapping[str, Any], name: str, leaves: Sequence[str], settings: Settings, of: _Of) -> Evaluation:
-    result = found["results"][name]
-    metrics = _metrics(result)
-    key = next((each for each in metrics if each.startswith("acc_norm,")), next(iter(metrics)))
-    metric, _, filtered = key.partition(",")
-    stderr = result.get(f"{metric}_stderr,{filtered}")
-    samples = [x for leaf in leaves for x in sorted(found["samples"][leaf], key=lambda each: int(each["doc_id"]))]
-    items = _items([sample for sample in samples if sample["filter"] == filtered], metric)
-    is_mean = bool(items) and math.isclose(np.mean([item.score for item in items]), metrics[key], rel_tol=1e-9)
-    return Evaluation(
-        model=of.model, digest=of.digest, task=name, metric=_shown(key), value=metrics[key],
-        stderr=float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
-        n=sum(found["n-samples"][leaf]["effective"] for leaf in leaves),
-        higher_is_better=bool(found["higher_is_better"][name].get(metric, True)),
-        settings=Settings(
-            **{
-                **vars(settings),
-                "task_version": str(found["versions"].get(name, "")),
-                "few_shot": int(found["n-shot"][leaves[0]]),
-            }
-        ),
-        items=items if is_mean else (),
-        others={_shown(other): value for other, value in metrics.items() if other != key},
-    )  # fmt: skip
-
-
-def _items(samples: Sequence[Mapping[str, Any]], metric: str) -> tuple[Item, ...]:
-    """The items of a metric that gives each a number; none for a metric of all together."""
-    if not all(isinstance(sample.get(metric), _NUMBER) for sample in samples):
-        return ()
-    return tuple(
-        Item(
-            xxhash.xxh3_64_hexdigest(f"{sample['prompt_hash']} {sample['target_hash']}".encode()),
-            json.loads(json.dumps(sample["filtered_resps"], default=str)),
-            float(sample[metric]),
-        )
-        for sample in samples
-    )
-
-
-_NUMBER = (int, float, np.number, np.bool_)
-
-
-def _shown(key: str) -> str:
-    return key.removesuffix(",none")
 
 
 def _near(name: str, known: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from lamina.ledger.merges import newest_scores
 from lamina.ledger.runs import Run, Score
 
 _HEAD = re.compile(r"\A---\s*\n(.*?\n)---\s*\n", re.DOTALL)
@@ -15,14 +16,10 @@ _BEGIN, _END = "<!-- scores: from the ledger -->", "<!-- end of scores -->"
 _TABLE = re.compile(rf"\n*{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
 
 
-def best_known(runs: Iterable[Run]) -> list[tuple[Run, Score]]:
-    """The newest score of each name with its run, of runs that are newest first; limited ones are left out."""
-    found: dict[str, tuple[Run, Score]] = {}
-    for run in runs:
-        for score in run.scores:
-            if not score.limited:
-                found.setdefault(score.name, (run, score))
-    return [found[name] for name in sorted(found)]
+def publishable(runs: Iterable[Run]) -> list[tuple[Run, Score]]:
+    """The newest whole score of each name, in their order, with its run, of runs that are newest first."""
+    whole = (pair for pair in newest_scores(runs) if not pair[1].limited)
+    return sorted(whole, key=lambda pair: pair[1].name)
 
 
 def with_scores(card: str, model: str, scored: Sequence[tuple[Run, Score]]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from lamina.chance import difference
 from lamina.ledger.runs import Run, Score
+from lamina.recipe.text import read_yaml
 from lamina.recipe.ways import written_way
 
 ABSENT = "-"  # where one recipe has no such value
@@ -26,44 +28,33 @@ class Changed:
     second: str
 
 
-def by_merge(runs: Sequence[Run]) -> list[list[Run]]:
-    """The rows of each model, in the order in which they come; a row that no other speaks of stands alone.
-
-    A merge is known by its plan and its recipe: the plan alone does not tell fine-tunes of one shape apart, so that a
-    slerp at t = 0 and one at t = 1 plan alike. A row without a recipe, of a folder that was checked or scored, belongs
-    to the recipe that was merged into that folder, else to the only one of its plan.
-    """
-    recipes: dict[str, dict[str, None]] = {}
-    merged_into: dict[tuple[str, str], str] = {}
-    for run in runs:
-        if run.plan and run.recipe:
-            recipes.setdefault(run.plan, {})[run.recipe_digest] = None
-            if run.kind == "merge":
-                merged_into.setdefault((run.plan, run.output), run.recipe_digest)
-
-    def key(run: Run) -> str:
-        if not run.plan:
-            return str(run.details.get("digest", "")) or run.id
-        known = recipes.get(run.plan, {})
-        recipe = (
-            run.recipe_digest or merged_into.get((run.plan, run.output), "") or "".join([*known][: len(known) == 1])
-        )
-        return f"{run.plan} {recipe or (run.id if known else '')}"
-
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(key(run), []).append(run)
-    return [*found.values()]
-
-
 def recipe_changes(first: str, second: str) -> list[Changed]:
     """The values in which two recipes' texts differ, in the order of the first, then what only the second has."""
-    ours, theirs = dict(_values(yaml.safe_load(first))), dict(_values(yaml.safe_load(second)))
+    ours, theirs = dict(_values(content_of(first))), dict(_values(content_of(second)))
     return [
         Changed(path, ours.get(path, ABSENT), theirs.get(path, ABSENT))
         for path in dict.fromkeys([*ours, *theirs])
         if ours.get(path) != theirs.get(path)
     ]
+
+
+def same_recipe(first: str, second: str) -> bool:
+    """True where two texts say the same. An empty one, of a model that was not made here, is like no other."""
+    return first == second or (bool(first and second) and meaning_of(first) == meaning_of(second))
+
+
+def meaning_of(recipe: str) -> str:
+    """What a recipe's text says, without how it says it: its comments, its layout and the order of its keys."""
+    return json.dumps(content_of(recipe), sort_keys=True)
+
+
+def content_of(recipe: str) -> Any:
+    """A recipe's text as plain values, as a merge reads it: `8:32` and a model called 1.10 are words.
+
+    A text that is no recipe is itself, a word.
+    """
+    content = read_yaml(recipe, "recipe").content
+    return recipe if content is None else content
 
 
 def _values(content: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str, str]]:
@@ -83,7 +74,7 @@ class Compared:
     """A score that two runs have. `difference` is second minus first, `margin` half the width of its 95% interval.
 
     `paired` where both have the values of the same items: then the interval is of the items' differences. `margin`
-    is None where the standard errors are not known.
+    is None where the standard errors are not known, or the difference is not finite.
     """
 
     name: str
@@ -106,10 +97,13 @@ def compared_scores(first: Run, second: Run) -> list[Compared]:
 
 def _compared(first: Score, second: Score) -> Compared:
     paired = bool(first.items) and first.items_digest == second.items_digest and len(first.items) == len(second.items)
-    if paired:
-        margin: float | None = difference([np.array(second.items)], [np.array(first.items)]).margin
+    apart = second.value - first.value
+    if not math.isfinite(apart):
+        margin: float | None = None
+    elif paired:
+        margin = difference([np.array(second.items)], [np.array(first.items)]).margin
     elif first.stderr is not None and second.stderr is not None:
         margin = 1.96 * math.hypot(first.stderr, second.stderr)
     else:
         margin = None
-    return Compared(first.name, first, second, second.value - first.value, margin, paired)
+    return Compared(first.name, first, second, apart, margin, paired)

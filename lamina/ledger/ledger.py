@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lamina.errors import LedgerError
@@ -77,7 +76,6 @@ class Ledger:
         with self._telling():
             file.parent.mkdir(parents=True, exist_ok=True)
             self._rows = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
-            self._rows.create_function("fold", 1, str.casefold, deterministic=True)
         try:
             with self._telling():
                 self._bring_up_to_date()
@@ -105,22 +103,12 @@ class Ledger:
         self,
         *,
         kind: str | None = None,
-        verdict: str | None = None,
-        text: str | None = None,
-        since: datetime | None = None,
         plan: str | None = None,
         items: Sequence[str] = (),
     ) -> list[Run]:
-        """Rows by what they are, newest first, their scores without items but for those named in `items`. `text` is
-        looked for in names, recipes, parents and outputs, in any case of letters."""
-        moment = None if since is None else since.astimezone(UTC).isoformat()
-        wanted = {"kind = ?": kind, "verdict = ?": verdict, "plan = ?": plan, "at >= ?": moment}
+        """Rows of a kind or a plan's digest, newest first, their scores without items but for those in `items`."""
+        wanted = {"kind = ?": kind, "plan = ?": plan}
         asked = {condition: value for condition, value in wanted.items() if value is not None}
-        if text is not None:
-            # Not SQLite's own `lower`, which knows ASCII only.
-            asked["instr(fold(name || char(10) || recipe || char(10) || parents || char(10) || output), ?)"] = (
-                text.casefold()
-            )
         where = f" WHERE {' AND '.join(asked)}" if asked else ""
         with self._telling():
             self._rows.row_factory = sqlite3.Row

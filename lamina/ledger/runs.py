@@ -18,6 +18,11 @@ Kind = Literal["merge", "check", "eval", "sweep"]
 KINDS: tuple[Kind, ...] = ("merge", "check", "eval", "sweep")
 
 
+def now() -> datetime:
+    """The second in which a row is made."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 @dataclass(frozen=True)
 class Parent:
     """A model that went in, as the recipe calls it. `revision` is the commit of a model of the Hub."""
@@ -65,7 +70,7 @@ class Score:
 
     def as_data(self) -> dict[str, Any]:
         return {
-            "name": self.name, "value": _in_json(self.value), "stderr": _in_json(self.stderr), "n": self.n,
+            "name": self.name, "value": in_json(self.value), "stderr": in_json(self.stderr), "n": self.n,
             "unit": self.unit, "limited": self.limited, "lower_is_better": self.lower_is_better,
         }  # fmt: skip
 
@@ -87,7 +92,7 @@ class Run:
     parents: tuple[Parent, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
-    at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    at: datetime = field(default_factory=now)
     seconds: float | None = None
     peak_memory: int | None = None
     output: str = ""
@@ -133,7 +138,7 @@ class Run:
         }
 
 
-def _in_json(figure: float | None) -> float | None:
+def in_json(figure: float | None) -> float | None:
     """JSON has no NaN and no infinity."""
     return figure if figure is not None and math.isfinite(figure) else None
 

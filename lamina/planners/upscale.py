@@ -50,9 +50,13 @@ class Cut:
         """The source layer of each output layer, for a model of `count` layers."""
         return [*range(self.first), *range(self.second, count)]
 
+    def spans(self, count: int) -> tuple[str, str]:
+        """`0-23` and `6-29`, for a model of `count` layers."""
+        return span(0, self.first - 1), span(self.second, count - 1)
+
     def text(self, count: int) -> str:
         """`0-23, then 6-29`."""
-        return f"{span(0, self.first - 1)}, then {span(self.second, count - 1)}"
+        return ", then ".join(self.spans(count))
 
 
 def cuts_to(count: int, depth: int) -> list[Cut]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from lamina.errors import LedgerError
 from lamina.evaluate.skills import SKILLS
-from lamina.ledger.compare import recipe_changes
+from lamina.ledger.compare import content_of, recipe_changes
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.merges import recipes_of, verdicts
 from lamina.ledger.runs import Run
 from lamina.recipe.ways import parse_way
+from lamina.report.figures import finite
 from lamina.report.scores import is_dev, value_in
-from lamina.report.subjects import Subject, same_recipe
+from lamina.report.subjects import Subject
 from lamina.studies.ranking import Ranked, Ranking, ranking
 
 BY = ("skills", "skills-dev")  # what is ranked by where nothing is said and runs have it
@@ -52,24 +51,22 @@ def comparison_of(subjects: Sequence[Subject], ledger: Ledger | None, by: str | 
         raise LedgerError(
             "there is no ledger here to have scores of them: `lamina eval` and `lamina sweep` note scores."
         )
-    every = {run.number: run for run in ledger.runs() if run.scores}
-    wanted = {run.number for subject in subjects for run in subject.rows} if subjects else set(every)
-    found = [ledger.run(number) for number in every if number is not None]
-    runs = [run for run in found if run.number in wanted]
-    others = [run for run in found if run.kind == "eval" and run.number not in wanted]
-    order = ranking(runs, by or _usual(runs), parents_among=others)
+    rows = [ledger.run(run.number) if run.scores and run.number else run for run in ledger.runs()]  # scores with items
+    wanted = {run.number for run in rows} if not subjects else {run.number for each in subjects for run in each.rows}
+    runs = [run for run in rows if run.number in wanted]
+    order = ranking(runs, by or _usual(runs), among=rows)
     shown = order.whole or order.limited
-    merges = ledger.runs(kind="merge")
-    recipes = {each.run.id: each.run.recipe or _recipe_of(each.run, merges) for each in shown}
-    paths = _differing([recipe for recipe in recipes.values() if recipe])
+    known, health = recipes_of(rows), verdicts(rows)
+    written = {each.run.id: known[each.run.id] for each in shown if each.run.id in known}
+    paths = _differing([*written.values()])
     kept = paths[:MOST_PATHS]
     return Comparison(
         order,
         _names(order),
         kept,
-        {key: _values_at(kept, recipe) for key, recipe in recipes.items() if recipe},
+        {run: _values_at(kept, recipe) for run, recipe in written.items()},
         len(paths) - len(kept),
-        _health(shown, recipes, merges, ledger.runs(kind="check")),
+        {each.run.id: health[each.run.id] for each in shown if each.run.id in health},
         tuple(subject.source for subject in subjects if not _is_among(subject, order)),
     )
 
@@ -97,32 +94,11 @@ def _names(order: Ranking) -> tuple[str, ...]:
     return tuple(sorted(beside, key=lambda name: name not in by))
 
 
-def _recipe_of(run: Run, rows: Sequence[Run]) -> str:
-    """The recipe of the merge into the folder that a row speaks of."""
-    merges = (each for each in rows if each.recipe and run.plan and each.plan == run.plan)
-    return next((each.recipe for each in merges if each.output == run.output), "")
-
-
 def _is_among(subject: Subject, order: Ranking) -> bool:
     """True where a ranking has the merge, or one that plans to the same."""
     ranked = [each.run for each in (*order.whole, *order.limited)]
     plans, numbers = {run.plan for run in ranked if run.plan}, {run.number for run in ranked}
     return subject.digest in plans or any(row.number in numbers for row in subject.rows)
-
-
-def _health(
-    shown: Sequence[Ranked], recipes: Mapping[str, str], merges: Sequence[Run], checks: Sequence[Run]
-) -> dict[str, str]:
-    """The verdict of the newest check of the folder that was scored, or that the same recipe was merged into."""
-    found = {}
-    for each in shown:
-        of_plan = [run for run in merges if run.plan == each.run.plan and each.run.plan]
-        alike = {run.output for run in of_plan if same_recipe(run.recipe, recipes[each.run.id])}
-        places = {place for place in (each.run.output, *alike) if place}
-        verdict = next((run.verdict for run in checks if run.output in places and run.plan == each.run.plan), "")
-        if verdict:
-            found[each.run.id] = verdict
-    return found
 
 
 def _differing(recipes: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +110,7 @@ def _differing(recipes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _values_at(paths: Sequence[str], recipe: str) -> tuple[str, ...]:
-    content = yaml.safe_load(recipe)
+    content = content_of(recipe)
     return tuple(value_in(content, parse_way(path)) for path in paths)
 
 
@@ -158,10 +134,10 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
                 "run": each.run.id,
                 "name": each.run.name,
                 "is_parent": each.is_parent,
-                "mean": _finite(each.mean),
-                "stderr": _finite(each.error),
-                "difference": _finite(each.difference),
-                "margin": _finite(each.margin),
+                "mean": finite(each.mean),
+                "stderr": finite(each.error),
+                "difference": finite(each.difference),
+                "margin": finite(each.margin),
                 "paired": each.paired,
                 "mark": each.mark,
                 "scores": [score.as_data() for score in each.run.scores],
@@ -173,8 +149,3 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
         "paths": list(found.paths),
         "unscored": list(found.unscored),
     }
-
-
-def _finite(figure: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if figure is not None and math.isfinite(figure) else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lamina.report import charts
 from lamina.report.comparison import Comparison
 from lamina.report.figures import plain, signed, with_interval
 from lamina.report.html import chart, paragraph, section, table, text, whole_page
 from lamina.report.page import LEVELS, SCHEME
+from lamina.report.score_charts import ranking_chart, scatter_chart
 from lamina.report.scores import Scored, is_dev
 from lamina.report.subjects import title_of
 from lamina.studies.ranking import Ranked
@@ -111,7 +111,7 @@ def _ranking(found: Comparison) -> str:
     first = 2 + len(paths)
     numbers = [first, first + 1, *range(first + 3, first + 3 + len(found.names))]
     kinds = ["own" if each.mark == "best" else "parent" if each.is_parent else "" for each in found.shown]
-    drawn = charts.ranking_chart(found.shown, [_label(found, each) for each in found.shown])
+    drawn = ranking_chart(found.shown, [_label(found, each) for each in found.shown])
     note = paragraph(" ".join(_notes(found)), "note")
     return chart(drawn, "ranking-0", "") + table(head, rows, numbers=numbers, kinds=kinds) + note
 
@@ -139,9 +139,7 @@ def _scatter(found: Comparison) -> str:
     models = [Scored(called(each), each.is_parent, each.run.scores) for each in found.shown]
     marks = ["parent" if each.is_parent and each.mark != "best" else MARKS[each.mark] for each in found.shown]
     rows = [[text(model.label), *_two(model, (across, up))] for model in models]
-    return chart(
-        charts.scatter_chart(models, marks, across, up), "scatter-0", table(["", across, up], rows, numbers=[1, 2])
-    )
+    return chart(scatter_chart(models, marks, across, up), "scatter-0", table(["", across, up], rows, numbers=[1, 2]))
 
 
 def _two(model: Scored, names: Sequence[str]) -> list[str]:

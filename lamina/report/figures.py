@@ -1,6 +1,8 @@
-"""Scores as a page writes them."""
+"""Scores as a page writes and draws them: shares in percent."""
 
 from __future__ import annotations
+
+import math
 
 from lamina.ledger.runs import Score
 from lamina.report.scores import interval
@@ -14,16 +16,41 @@ def with_interval(score: Score) -> str:
 
 
 def plain(score: Score, value: float) -> str:
-    """A figure in the score's unit: shares in percent."""
-    factor, digits = _unit(score)
-    return f"{factor * value:.{digits}f}"
+    """A figure in the score's unit."""
+    return f"{factor_of(score) * value:.{_digits(score)}f}"
 
 
 def signed(score: Score, value: float) -> str:
     """A difference, in the score's unit."""
-    factor, digits = _unit(score)
-    return f"{factor * value:+.{digits}f}"
+    return f"{factor_of(score) * value:+.{_digits(score)}f}"
 
 
-def _unit(score: Score) -> tuple[int, int]:
-    return (100, 1) if score.unit == "share" else (1, 3)
+def level(score: Score) -> float | None:
+    """Where a chart has a score; None for no number."""
+    return finite(factor_of(score) * score.value)
+
+
+def margin_of(score: Score) -> float | None:
+    """Half the width of a score's 95% interval, as a chart has it; None where that is not known."""
+    margin = interval(score)
+    return None if margin is None else factor_of(score) * margin
+
+
+def scale_title(score: Score) -> str:
+    """What an axis of such scores says."""
+    worse = ", lower is better" if score.lower_is_better else ""
+    return {"share": "percent", "nats": "nats a token"}.get(score.unit, "score") + worse
+
+
+def factor_of(score: Score) -> int:
+    """What a score is multiplied by to be shown."""
+    return 100 if score.unit == "share" else 1
+
+
+def _digits(score: Score) -> int:
+    return 1 if score.unit == "share" else 3
+
+
+def finite(figure: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return figure if figure is not None and math.isfinite(figure) else None

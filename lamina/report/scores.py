@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from lamina.chance import Interval, among_pairs, simultaneous
 from lamina.check.naming import short_name
-from lamina.ledger.compare import ABSENT, Compared, compared_scores, recipe_changes
+from lamina.ledger.compare import ABSENT, Compared, compared_scores, content_of, meaning_of, recipe_changes, same_recipe
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.merges import newest_scores
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
-from lamina.report.subjects import Subject, rows_of_model, same_recipe
+from lamina.report.subjects import Subject, rows_of_model
+from lamina.studies.sweep import Standing, standings
 
 Z = 1.96  # standard errors to each side of a 95% interval
 
@@ -43,7 +44,7 @@ class ScoreTable:
 
 def score_table(subject: Subject, ledger: Ledger | None) -> ScoreTable | None:
     """The scores of a merge, beside those of its parents; None where it has none."""
-    own = Scored(subject.name, False, newest(subject.rows))
+    own = Scored(subject.name, False, _newest(subject.rows))
     if not own.scores:
         return None
     parents = parents_scored(subject, ledger)
@@ -60,20 +61,14 @@ def score_table(subject: Subject, ledger: Ledger | None) -> ScoreTable | None:
 def parents_scored(subject: Subject, ledger: Ledger | None) -> list[Scored]:
     """Each parent with what the ledger has of it."""
     return [
-        Scored(short_name(parent.name), True, newest(rows_of_model(ledger, parent.folder)))
+        Scored(short_name(parent.name), True, _newest(rows_of_model(ledger, parent.folder)))
         for parent in subject.parents
         if parent.folder is not None
     ]
 
 
-def newest(rows: Iterable[Run]) -> tuple[Score, ...]:
-    """The newest score of each name, of rows that are newest first; a whole one before one of a part of the items."""
-    found: dict[str, Score] = {}
-    for run in rows:
-        for score in run.scores:
-            if score.name not in found or (found[score.name].limited and not score.limited):
-                found[score.name] = score
-    return tuple(found.values())
+def _newest(rows: Sequence[Run]) -> tuple[Score, ...]:
+    return tuple(score for _, score in newest_scores(rows))
 
 
 def interval(score: Score) -> float | None:
@@ -107,15 +102,13 @@ def _over_best(own: Scored, parents: Sequence[Scored], name: str) -> tuple[str, 
 
 @dataclass(frozen=True)
 class SweptPoint:
-    """A point that was measured. `over` is its difference from the recipe as it is written, better is positive; None
-    where that was not measured. `is_own`: it is the merge that the page is about; `is_written`: the recipe as it is."""
+    """A point that was measured, and how it stands. `is_own`: it is the merge that the page is about; `is_written`: the
+    recipe as it is."""
 
     run: str
     values: tuple[str, ...]
     score: Score
-    over: Interval | None
-    is_best: bool
-    is_near_best: bool
+    standing: Standing
     is_own: bool
     is_written: bool
 
@@ -134,30 +127,31 @@ class Swept:
 
     @property
     def best(self) -> SweptPoint:
-        return next(point for point in self.points if point.is_best)
+        return next(point for point in self.points if point.standing.is_best)
 
 
 def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
     """The sweeps in the ledger of which the merge is a point, or the recipe as it is written."""
     if ledger is None or not subject.recipe:
         return []
-    groups: dict[tuple[tuple[str, ...], str, bool], list[Run]] = {}
+    groups: dict[tuple[tuple[str, ...], str, bool, int | None], list[Run]] = {}
     written: dict[tuple[str, bool], list[Run]] = {}
     for row in ledger.runs(kind="sweep"):
         if row.details.get("split") != "dev" or not row.scores or not row.recipe:
             continue
         score, point = row.scores[0], row.details.get("point")
-        if not isinstance(point, list):
+        if not isinstance(point, list) or not score.items_digest:
             continue
         paths = tuple(str(change).partition("=")[0] for change in point)
         if paths:
-            groups.setdefault((paths, score.items_digest, score.limited), []).append(row)
+            depth = row.details.get("depth")  # of a scan: those to other depths answer other questions
+            groups.setdefault((paths, score.items_digest, score.limited, depth), []).append(row)
         else:
             written.setdefault((score.items_digest, score.limited), []).append(row)
     found = []
-    for (paths, items, limited), rows in groups.items():
+    for (paths, items, limited, depth), rows in groups.items():
         kept = _same_but_for(subject.recipe, paths, rows)
-        if len(kept) < 2:
+        if len(kept) < 2 or (depth is not None and not any(same_recipe(row.recipe, subject.recipe) for row in kept)):
             continue
         bases = _same_but_for(subject.recipe, paths, written.get((items, limited), []))
         found.append(_swept(ledger, subject, paths, kept, bases[:1]))
@@ -166,12 +160,12 @@ def sweeps_of(subject: Subject, ledger: Ledger | None) -> list[Swept]:
 
 def _same_but_for(recipe: str, paths: Sequence[str], rows: Sequence[Run]) -> list[Run]:
     """The rows whose recipe differs from this one at these paths alone; of each recipe the newest."""
-    kept: dict[str, Run] = {}
+    kept: dict[str, Run] = {}  # by what the recipe says
     for row in rows:
         changes = recipe_changes(recipe, row.recipe)
         if all(any(each.path == path or each.path.startswith((f"{path}.", f"{path}[")) for path in paths)
                for each in changes):  # fmt: skip
-            kept.setdefault(row.recipe, row)
+            kept.setdefault(meaning_of(row.recipe), row)
     return list(kept.values())
 
 
@@ -183,22 +177,12 @@ def _swept(
     ordered = sorted((row for row in rows if not same_recipe(row.recipe, written)), key=lambda row: row.number or 0)
     whole = [ledger.run(row.number) for row in (*bases, *ordered) if row.number is not None]
     scores = [row.scores[0] for row in whole]
-    best = max(range(len(whole)), key=lambda index: scores[index].goodness)
-    paired = len({len(score.items) for score in scores}) == 1 and bool(scores[0].items)
-    overs: list[Interval | None] = [None] * len(whole)
-    near = [False] * len(whole)
-    if paired:
-        if bases:
-            overs = [*simultaneous([score.gains_over(scores[0]) for score in scores])]
-        behind = among_pairs([scores[best].gains_over(score) for score in scores], len(scores))
-        near = [abs(each.difference) <= each.margin for each in behind]
     points = [
         SweptPoint(
-            row.id, _values_at(paths, row), score, over, index == best, is_near and index != best,
-            same_recipe(row.recipe, subject.recipe), row.recipe == written,
+            row.id, _values_at(paths, row), score, own, same_recipe(row.recipe, subject.recipe), row.recipe == written
         )
-        for index, (row, score, over, is_near) in enumerate(zip(whole, scores, overs, near, strict=True))
-    ]  # fmt: skip
+        for row, score, own in zip(whole, scores, standings(scores, scores[0] if bases else None), strict=True)
+    ]
     return Swept(paths, tuple(points))
 
 
@@ -206,7 +190,7 @@ def _values_at(paths: Sequence[str], row: Run) -> tuple[str, ...]:
     """What a point's recipe has at the paths: as it was set, or as it stands there; `-` for nothing."""
     point = row.details.get("point") or []
     given = dict(str(change).partition("=")[::2] for change in point)
-    return tuple(given.get(path) or value_in(yaml.safe_load(row.recipe), parse_way(path)) for path in paths)
+    return tuple(given.get(path) or value_in(content_of(row.recipe), parse_way(path)) for path in paths)
 
 
 def value_in(content: Any, way: Way) -> str:

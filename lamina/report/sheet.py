@@ -13,6 +13,7 @@ from lamina.ledger.compare import Compared
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run
 from lamina.plans.show import as_data as plan_as_data
+from lamina.report.figures import finite
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval, score_table, sweeps_of
 from lamina.report.subjects import Subject
 
@@ -82,12 +83,12 @@ def diff_map(found: Diff) -> DiffMap:
         parent=found.a,
         distances={
             kind: tuple(
-                _finite(found.by(layer=layer, kind=kind).distance) if (layer, kind) in compared else None
+                finite(found.by(layer=layer, kind=kind).distance) if (layer, kind) in compared else None
                 for layer in layers
             )
             for kind in found.kinds
         },
-        outside={kind: _finite(found.by(layer=None, kind=kind).distance) for kind in found.outside},
+        outside={kind: finite(found.by(layer=None, kind=kind).distance) for kind in found.outside},
         counterparts=found.counterparts,
         identical=found.total.identical,
         tensors=found.total.tensors,
@@ -106,10 +107,6 @@ def _no_shift(check: Run | None) -> str:
     if check is None:
         return "nothing was run: `lamina check OUT`, with the extra `hf`, measures it"
     return "the newest check has not measured it: it needs the extra `hf`, and parents that are here"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 # What `lamina report --json` prints of each source, by key.
@@ -173,14 +170,15 @@ def _swept(swept: Swept) -> dict[str, Any]:
 
 
 def _point(point: SweptPoint) -> dict[str, Any]:
+    over = point.standing.over
     return {
         "run": point.run,
         "values": list(point.values),
         "score": point.score.as_data(),
-        "over": None if point.over is None else _finite(point.over.difference),
-        "margin": None if point.over is None else _finite(point.over.margin),
-        "best": point.is_best,
-        "near_best": point.is_near_best,
+        "over": None if over is None else finite(over.difference),
+        "margin": None if over is None else finite(over.margin),
+        "best": point.standing.is_best,
+        "near_best": point.standing.is_near_best,
         "own": point.is_own,
         "as_written": point.is_written,
     }

@@ -13,8 +13,8 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.checkpoints.writer import made_by
 from lamina.errors import CheckpointError, LaminaError
 from lamina.execute.reproduce import checked_record
-from lamina.ledger.compare import recipe_changes
 from lamina.ledger.ledger import Ledger
+from lamina.ledger.merges import by_merge, recipes_of
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Run
 from lamina.plans.plan import Plan
@@ -114,7 +114,7 @@ def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions
 
 def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions) -> Subject:
     output = Path(run.output) if run.output else None
-    text = run.recipe or _recipe_at(ledger, run)
+    text = run.recipe or (recipes_of(ledger.runs(plan=run.plan)).get(run.id, "") if run.plan else "")
     rows = _rows(ledger, run.plan, text, output) or (run,)
     written = next((each for each in rows if each.output and Path(each.output).is_dir()), None)
     folder = Path(written.output) if written is not None else None
@@ -203,43 +203,24 @@ def rows_of_model(ledger: Ledger | None, folder: Path) -> tuple[Run, ...]:
     return _rows(ledger, str(made_by(folder).get("plan", "")), recipe, folder)
 
 
-def _recipe_at(ledger: Ledger, run: Run) -> str:
-    """The recipe of the merge into the folder that a row speaks of."""
-    rows = ledger.runs(kind="merge", plan=run.plan) if run.plan and run.output else []
-    return next((each.recipe for each in rows if each.output == run.output), "")
-
-
 def _rows(ledger: Ledger | None, digest: str, recipe: str, output: Path | None) -> tuple[Run, ...]:
-    """All rows of a merge; of a model that is none, those of its folder.
-
-    A plan's digest knows models by their headers, which fine-tunes of one model have in common: so the recipe has to be
-    the same too, or the folder.
-    """
+    """All rows of a merge; of a model of which no recipe is known, those of its folder."""
     if ledger is None or (not digest and output is None):
         return ()
-    here = None if output is None else output.resolve()
-    if digest:
-        found = ledger.runs(plan=digest)
+    found = ledger.runs(plan=digest)
+    if digest and recipe:
+        # As if it were noted before all else: then the rows that speak of it are those beside it.
+        asked = Run("merge", "", recipe, digest, output="" if output is None else str(output.absolute()))
+        (kept,) = ([*others] for *others, last in by_merge([*found, asked]) if last is asked)
     else:
-        assert here is not None
-        found = [run for run in ledger.runs(text=here.name) if not run.plan]
-    merged = {run.output for run in found if run.recipe and same_recipe(run.recipe, recipe)}
-    kept = [
-        run
-        for run in found
-        if (same_recipe(run.recipe, recipe) if run.recipe else run.output in merged or _lies_at(run, here))
-    ]
+        here = None if output is None else output.resolve()
+        kept = [run for run in found if not run.recipe and _lies_at(run, here)]
     return tuple(ledger.run(run.number) for run in kept if run.number is not None)
 
 
 def title_of(run: Run) -> str:
     """What a row is called, without the values that a sweep set in it."""
     return run.name.removesuffix(" ".join(["", *map(str, run.details.get("point") or ())]))
-
-
-def same_recipe(first: str, second: str) -> bool:
-    """True where two texts say the same."""
-    return first == second or (bool(first and second) and not recipe_changes(first, second))
 
 
 def _lies_at(run: Run, place: Path | None) -> bool:

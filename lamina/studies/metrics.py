@@ -31,6 +31,8 @@ from lamina.plans.plan import Plan
 FEWEST_ROWS = 4  # two to choose by and two to report
 QUESTIONS = ("skills", *SKILLS, "max")
 
+Losses = NDArray[np.float64]  # one a row: the mean over its tokens but the first, nats a token
+
 
 class Metric(Protocol):
     """A figure of a merge, and what it is taken over."""
@@ -144,8 +146,7 @@ class Loss:
         with silent(frameworks()[1]):
             model = live_model(tensors, self.device, "float32")
         losses = {name: _losses(model, each, self.device) for name, each in rows.items()}
-        parts = [self._score(f"{_named(self.name, split)}/{name}", each, split) for name, each in losses.items()]
-        return (self._score(_named(self.name, split), np.concatenate([*losses.values()]), split), *parts)
+        return loss_scores(self.name, split, losses, rows, limited=self.limit is not None)
 
     def _rows(self, tokenizer: Any, name: str, split: Split) -> NDArray[np.int64]:
         tokens = tokenizer.encode(self.texts[name], add_special_tokens=False).ids[:TOKENS_OF_TEXT]
@@ -156,14 +157,37 @@ class Loss:
                 f"{name} has {len(tokens)} tokens for this tokenizer; a sweep takes texts of {least} or more."
             )
         rows = np.array(tokens[: whole * ROW], np.int64).reshape(whole, ROW)
-        return rows[0 if split == "dev" else 1 :: 2][: self.limit]
+        return rows_of(rows, split, self.limit)
 
-    def _score(self, name: str, losses: NDArray[np.float64], split: Split) -> Score:
-        error = float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else None
-        return Score(
-            name, float(losses.mean()), error, len(losses), "nats", limited=self.limit is not None,
-            lower_is_better=True, items=tuple(losses.tolist()), items_digest=self.digest(split),
-        )  # fmt: skip
+
+def rows_of(rows: NDArray[np.int64], split: Split, limit: int | None) -> NDArray[np.int64]:
+    """Of a text's rows those of a split, at most so many: every other one is `dev`."""
+    return rows[0 if split == "dev" else 1 :: 2][:limit]
+
+
+def loss_scores(
+    name: str, split: Split, losses: Mapping[str, Losses], rows: Mapping[str, NDArray[np.int64]], *, limited: bool
+) -> tuple[Score, ...]:
+    """The mean loss over the rows of all texts, nats a token, then that over the rows of each: `loss/prose`.
+
+    `losses` has one a row, and `rows` their tokens, [rows, length]. Scores over the same tokens are paired, whoever
+    measured them.
+    """
+    name = _named(name, split)
+    whole = _loss_score(name, [*losses.values()], [*rows.values()], limited)
+    return (whole, *(_loss_score(f"{name}/{text}", [each], [rows[text]], limited) for text, each in losses.items()))
+
+
+def _loss_score(name: str, losses: Sequence[Losses], rows: Sequence[NDArray[np.int64]], limited: bool) -> Score:
+    items = np.concatenate(losses)
+    known = len(items) > 1 and np.isfinite(items).all()
+    read = xxhash.xxh3_128()
+    for each in rows:
+        read.update(f"{each.shape}".encode() + each.astype("<i8").tobytes())
+    return Score(
+        name, float(items.mean()), float(items.std(ddof=1)) / math.sqrt(len(items)) if known else None, len(items),
+        "nats", limited=limited, lower_is_better=True, items=tuple(items.tolist()), items_digest=read.hexdigest(),
+    )  # fmt: skip
 
 
 def bundled_skills(name: str, folder: Path, limit: int | None = None) -> Skills:

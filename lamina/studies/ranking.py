@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
@@ -13,7 +13,7 @@ import numpy as np
 from lamina.chance import students, width_among_pairs
 from lamina.errors import LedgerError, did_you_mean
 from lamina.evaluate.skills import SKILLS
-from lamina.ledger.compare import by_merge
+from lamina.ledger.merges import by_merge
 from lamina.ledger.runs import Run, Score
 
 Mark = Literal["best", "within chance", "beyond chance", ""]
@@ -67,20 +67,22 @@ def items_needed(name: str) -> list[str]:
     return [part for each in dict.fromkeys([name, *name.split(",")]) for part in (each, *_parts(each))]
 
 
-def ranking(runs: Sequence[Run], name: str, *, parents_among: Iterable[Run] = (), every: bool = False) -> Ranking:
+def ranking(runs: Sequence[Run], name: str, *, among: Sequence[Run] = (), every: bool = False) -> Ranking:
     """Rank runs, the newest first, by a score or by the mean of several: `skills`, or `rev,sort`.
 
     `skills` is the mean over the kinds of bundled questions, of an evaluation as of a sweep. Of a model that was
     scored several times its newest scores are taken, or, with `every`, each row by itself. Rows that are models
-    without a recipe and went into another of the runs are parents, and more of them are taken from `parents_among`.
+    without a recipe and went into another of the runs are parents. `among` are all rows, these runs and what else there
+    is: they tell of what merge a folder is that was scored, and more parents are taken from them.
     Raises LedgerError where no run has the scores, or they have no mean.
     """
     called = {PurePath(parent.name).name for run in runs for parent in run.parents}
     known = {run.number for run in runs}
-    more = [run for run in parents_among if run.number not in known and _is_parent(run, called)]
-    rows = [*runs, *more]
+    rows = [*runs, *(run for run in among if run.number not in known and _is_parent(run, called))]
     wanted = _wanted(rows, name)
-    models = [[run] for run in rows] if every else by_merge(rows)
+    asked = {run.number for run in rows}
+    merges = [[run] for run in rows] if every else by_merge(among or rows)
+    models = ([run for run in merge if run.number in asked] for merge in merges)
     scored = [found for each in models if (found := _scored(each, wanted, name)) is not None]
     if not scored:
         raise LedgerError(f"no run here has all of {', '.join(wanted)}, in one unit, to take a mean of.")

@@ -1,8 +1,8 @@
 """A recipe under many values, each merged in memory and measured: which is best, and is that beyond chance.
 
-The story: all points are planned; each is measured once on the `dev` items, and noted as soon as it is; the best is
-compared with the recipe as it is written, by intervals that hold for all points at once; the two of them are asked
-the `test` items, which had no part in the choice.
+The story: all points are planned, the recipe as it is written among them; each is measured once on the `dev` items,
+and noted as soon as it is; the best is compared with the recipe as it is written, by intervals that hold for all points
+at once; the two of them are asked the `test` items, which had no part in the choice.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ AS_WRITTEN = ()  # the changes of the point that everything is compared with
 class Point:
     """A point that was measured. `over` is its difference from the recipe as it is written; better is positive.
 
-    `is_near_best` where it is not told from the best by the items that were asked. `run` is its row in the ledger.
+    `is_best` where its merge is the best of all that were measured, which several points may make, and `is_near_best`
+    where it is not told from that by the items that were asked. `run` is its row in the ledger.
     """
 
     set_values: tuple[str, ...]
     plan: str
     scores: tuple[Score, ...]
     over: Interval
+    is_best: bool
     is_near_best: bool
     run: str | None
 
@@ -48,6 +50,7 @@ class Point:
 class Sweep:
     """All points in the order of the grid; `written` is the recipe as it is, wherever that stands in it.
 
+    `best` is the first that makes the best merge, and `written` where none of the grid does: then nothing is better.
     `test` has the scores on the test items of the best and of the recipe as it is, and `test_over` their difference
     with a plain 95% interval: nothing was chosen on them. Both are None where the recipe as it is is the best.
     `measured` is how many measurements were taken now, those on the test items included.
@@ -74,7 +77,8 @@ def sweep(
     measuring: Callable[[int, Sequence[str], Score | None], None] = lambda _number, _point, _score: None,
     **options: Unpack[api.Options],
 ) -> Sweep:
-    """Measure a recipe at every point of a grid, and as it is written. Nothing is written but rows of `notebook`.
+    """Measure a recipe at every point of a grid, and as it is written. Nothing is written but rows of `notebook`, by
+    default the user's own ledger.
 
     A point whose like is in the notebook is not measured again: the same plan, models, items and version of Lamina.
     `measuring` is called before each point without a score, and after it with its score.
@@ -84,15 +88,14 @@ def sweep(
     grid = points(axes)
     with api.variations(recipe, [AS_WRITTEN, *grid], workers=workers, memory=memory, **options) as variations:
         metric = metric.ready([each.tensors.plan for each in variations])
-        study = _Study(metric, notebook or Notebook(wanted=False), measuring)
+        study = _Study(metric, notebook or Notebook(), measuring)
         on_start(len(grid), variations[0].tensors.plan.title)
         runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
-        found = _compared(variations, runs)
-        written, in_grid = found[0], found[1:]
-        best = max(in_grid, key=lambda point: point.scores[0].goodness)
+        written, *in_grid = found = _compared(variations, runs)
+        best = next((point for point in in_grid if point.is_best), written)
         test, over = None, None
-        if best.plan != written.plan:
-            chosen = found.index(best)
+        chosen = found.index(best)
+        if runs[chosen].key != runs[0].key:  # plans may be the same where the models are not
             ours = study.measured(chosen, variations[chosen], "test").scores[0]
             theirs = study.measured(0, variations[0], "test").scores[0]
             test, over = (ours, theirs), simultaneous([ours.gains_over(theirs)])[0]
@@ -152,18 +155,36 @@ class _Study:
 
 def _compared(variations: Sequence[api.Variation], runs: Sequence[Run]) -> list[Point]:
     """The points with their differences from the first, and whether they are told from the best."""
-    firsts = [run.scores[0] for run in runs]
-    over = simultaneous([score.gains_over(firsts[0]) for score in firsts])
-    best = max(firsts[1:], key=lambda score: score.goodness)
-    behind = among_pairs([best.gains_over(score) for score in firsts], len(firsts))
+    merges = {run.key: run.scores[0] for run in runs}  # two points may make one merge
+    found = dict(zip(merges, standings([*merges.values()], merges[runs[0].key]), strict=True))
+    points = []
+    for variation, run in zip(variations, runs, strict=True):
+        own = found[run.key]
+        assert own.over is not None
+        number = None if run.number is None else run.id
+        plan = variation.tensors.plan.digest
+        points.append(Point(variation.set_values, plan, run.scores, own.over, own.is_best, own.is_near_best, number))
+    return points
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one merge stands among others. `over` is its difference from the recipe as it is written, better is
+    positive, with an interval that holds for all of them at once; None where that was not measured. `is_near_best`
+    where it is not told from the best by the items that were asked, as the best itself is not."""
+
+    over: Interval | None
+    is_best: bool
+    is_near_best: bool
+
+
+def standings(scores: Sequence[Score], written: Score | None) -> list[Standing]:
+    """How merges stand, each by its score over the same items. Of equal ones the first is the best; what is no number
+    is not where another is one, and never near it."""
+    best = max(range(len(scores)), key=lambda index: scores[index].goodness)
+    over = [None] * len(scores) if written is None else simultaneous([score.gains_over(written) for score in scores])
+    behind = among_pairs([scores[best].gains_over(score) for score in scores], len(scores))
     return [
-        Point(
-            variation.set_values,
-            variation.tensors.plan.digest,
-            run.scores,
-            gained,
-            abs(lost.difference) <= lost.margin,  # not so where either is no number
-            None if run.number is None else run.id,
-        )
-        for variation, run, gained, lost in zip(variations, runs, over, behind, strict=True)
+        Standing(gained, index == best, abs(lost.difference) <= lost.margin)  # not so where either is no number
+        for index, (gained, lost) in enumerate(zip(over, behind, strict=True))
     ]

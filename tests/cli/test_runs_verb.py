@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sqlite3
 import sys
@@ -195,13 +196,31 @@ def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, led
 
 def test_runs_are_filtered(lamina: Lamina, ledger_file: Path) -> None:
     old = datetime.now(UTC) - timedelta(days=3)
-    rows = [Run(kind, kind, at=old) for kind in KINDS]
-    add(ledger_file, *rows, Run("merge", "new", recipe="merge_method: ties"))
-    assert [row["name"] for row in lamina("runs", "--since", "2d", "--json").data] == ["new"]
-    assert [row["name"] for row in lamina("runs", "--kind", "merge", "--json").data] == ["new", "merge"]
-    assert [row["name"] for row in lamina("runs", "--text", "Ties", "--json").data] == ["new"]
+    rows = [Run(kind, kind, at=old, parents=(Parent("org/SmolLM"),)) for kind in KINDS]
+    checked = Run("check", "checked", plan="p", verdict="suspicious", output="/somewhere/out")
+    add(ledger_file, *rows, Run("merge", "new", recipe="merge_method: ties  # münchen", plan="p"), checked)
+    found = {
+        ("--since", "2d"): ["checked", "new"], ("--kind", "merge"): ["new", "merge"], ("--text", "Ties"): ["new"],
+        ("--text", "MÜNCHEN"): ["new"], ("--text", "smollm"): [*KINDS[::-1]], ("--text", "where/OUT"): ["checked"],
+        ("--text", "100%"): [], ("--verdict", "suspicious"): ["checked"], ("--text", "ties", "--kind", "eval"): [],
+    }  # fmt: skip
+    for asked, names in found.items():
+        assert [row["name"] for row in lamina("runs", *asked, "--json").data] == names, asked
     assert "no run is like that" in lamina("runs", "--verdict", "broken").out
     assert lamina("runs", "--since", "soon").code == 2
+    (new,) = lamina("runs", "--text", "ties", "--json").data
+    assert new["health"] == "suspicious"  # told by a row that was not asked for
+
+
+def test_merges_of_one_plan_are_told_apart_whatever_rows_are_asked_for(lamina: Lamina, ledger_file: Path) -> None:
+    merges = [Run("merge", f"m{n}", recipe=f"t: {n}", plan="p", output=f"/out{n}") for n in range(2)]
+    scored = [Run("eval", f"out{n}", plan="p", output=f"/out{n}", scores=(score(0.5 + n / 10),)) for n in range(2)]
+    add(ledger_file, *merges, *scored)
+    for asked in ([], ["--kind", "eval"]):
+        ranked = lamina("runs", "--sort", "skills", *asked, "--json").data
+        assert [row["name"] for row in ranked] == ["out1", "out0"]
+    ranked = lamina("report", "--json").data["ranked"]
+    assert [row["name"] for row in ranked] == ["out1", "out0"]
 
 
 def test_a_long_name_keeps_its_end_and_the_table_its_width(
@@ -249,6 +268,16 @@ def test_answers_to_other_questions_are_not_paired(lamina: Lamina, ledger_file: 
     assert compared["margin"] == pytest.approx(1.96 * 0.016 * 2**0.5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_difference_that_is_not_finite_is_told_as_such(lamina: Lamina, ledger_file: Path, spoilt: float) -> None:
+    for value in (0.5, spoilt):
+        add(ledger_file, Run("eval", "a", scores=(score(value, items=(0.5, value), items_digest="d"),)))
+    assert lamina("runs", "diff", "1", "2").out.splitlines()[-1].endswith("  not finite")
+    (compared,) = lamina("runs", "diff", "1", "2", "--json").data["scores"]
+    assert (compared["difference"], compared["margin"], compared["beyond_chance"]) == (None, None, False)
+
+
 def test_a_limited_score_and_a_whole_one_are_not_compared(lamina: Lamina, ledger_file: Path) -> None:
     add(ledger_file, Run("eval", "a", scores=(score(0.5),)), Run("eval", "b", scores=(score(0.5, limited=True),)))
     assert "no score that both have" in lamina("runs", "diff", "1", "2").out
@@ -271,6 +300,9 @@ def test_a_thousand_rows_are_ranked_in_half_a_second(lamina: Lamina, ledger_file
             ledger.add(Run("eval", f"run {number}", recipe=AVERAGE, scores=tuple(scores)))
     started = time.process_time()
     lines = lamina("runs", "--sort", "skills").out.splitlines()
+    assert time.process_time() - started < 0.5
+    started = time.process_time()
+    assert lamina("runs", "--sort", "skills", "--text", "run").out.splitlines() == lines
     assert time.process_time() - started < 0.5
     assert lines[1].startswith("r1000")
     assert lines[31] == "and 970 more: --limit N"

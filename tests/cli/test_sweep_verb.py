@@ -1,4 +1,4 @@
-"""`lamina sweep`: the picture, what is said of the best, and the rows that it leaves."""
+"""`lamina sweep`: what it measures, the rows that it leaves, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lamina.cli.sweep import SWEEP_FIELDS
+from lamina.cli.sweep_shown import SWEEP_FIELDS
 from lamina.evaluate import harness
 from lamina.studies import metrics
 
@@ -27,32 +27,6 @@ parameters: {t: 0.5}
 def recipe(folder: Path) -> str:
     (folder / "slerp.yml").write_text(SLERP)
     return "slerp.yml"
-
-
-def test_a_curve_shows_every_point_and_the_best_is_told_with_its_interval(lamina: Lamina, recipe: str) -> None:
-    run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9")
-    assert run.code == 0
-    lines = run.out.splitlines()
-    assert lines[0].startswith("skills on 2 x 400 questions (dev) · 2 points")
-    assert lines[3].startswith("  as written ")
-    assert lines[4].endswith("best")
-    assert lines[4].count("█") == 24  # the best of all
-    assert lines[5].count("█") == 1  # the worst
-    assert "best        parameters.t=0.1 · 89.9 ± 1.0 · r2" in lines
-    assert any(line.endswith("for all points at once: beyond chance") for line in lines)
-    assert any(line.startswith("test        91.6 ± 1.0 against 86.4 ± 1.2") for line in lines)
-    assert max(map(len, lines)) <= 110
-
-
-def test_two_axes_are_a_heat_map(lamina: Lamina, recipe: str) -> None:
-    lines = lamina(
-        "sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--vary", "dtype=float32,bfloat16", "--limit", "20"
-    ).out.splitlines()
-    assert lines[2].split() == ["parameters.t", "dtype"]
-    assert lines[3].split() == ["float32", "bfloat16"]
-    assert [line.split()[0] for line in lines[4:6]] == ["0.1", "0.9"]
-    assert lines[4].count("*") == 1
-    assert "Of a part of the items only" in lines[-1]
 
 
 def test_the_points_are_rows_of_the_ledger_and_the_chosen_one_has_the_score_of_the_test(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from lamina.cli.scan import SCAN_FIELDS
@@ -136,6 +137,31 @@ def test_a_scan_takes_a_text_of_ones_own(lamina: Lamina, folder: Path) -> None:
     (folder / "own.txt").write_text("It is a truth universally acknowledged. " * 200)
     run = lamina("upscale", BASE, "--scan", "--to", 5, "--limit", 2, "--text", "own.txt")
     assert "own.txt (2)" in run.out
+
+
+def test_cuts_are_noted_by_their_layers_and_found_again(lamina: Lamina) -> None:
+    first = lamina("upscale", BASE, "--scan", "--to", 6, "--text", "average.yml", "--text", BASE + "/tokenizer.json")
+    assert "from the ledger" not in first.out
+    best = re.search(r"^best  +(\S+), then (\S+): .* · (r\d)$", first.out, re.M)
+    assert best is not None
+    again = lamina("upscale", BASE, "--scan", "--to", 6, "--text", "average.yml", "--text", BASE + "/tokenizer.json")
+    known = re.search(r" · (\d) of (\d) from the ledger$", again.out.splitlines()[0])
+    assert known is not None
+    assert known[1] == known[2]
+    assert again.out.splitlines()[1:] == first.out.splitlines()[1:]
+    rows = lamina("runs", "--json").data
+    assert {row["id"]: row["name"] for row in rows}[best[3]] == f"base {best[1]},{best[2]}"
+    ranked = lamina("runs", "--sort", "loss-dev").out
+    assert "base (parent)" in ranked
+    assert "or all pairs of the 4 at once" in ranked
+
+
+def test_without_a_ledger_nothing_is_noted_and_all_is_measured_anew(lamina: Lamina) -> None:
+    for _ in range(2):
+        data = lamina("upscale", BASE, "--scan", "--to", 8, "--limit", 2, "--no-ledger", "--json").data
+        assert data["measured"] == data["measurements"] == 4
+        assert data["best"]["run"] is None
+    assert lamina("runs", "--json").data == []
 
 
 def test_flags_that_do_not_go_with_a_scan_are_told(lamina: Lamina) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -82,23 +82,16 @@ def test_the_newest_row_of_a_key_is_found_with_its_items(ledger: Ledger) -> None
     ("asked", "found"),
     [
         ({"kind": "check"}, ["c"]),
-        ({"verdict": "broken"}, ["c"]),
-        ({"text": "TIES"}, ["b"]),
-        ({"text": "smollm"}, ["a"]),
-        ({"text": "100%"}, []),
-        ({"text": "MÜNCHEN"}, ["b"]),
         ({"plan": "p"}, ["c", "a"]),
-        ({"since": datetime(2026, 1, 2, tzinfo=UTC)}, ["c", "b"]),
         ({"kind": "merge", "plan": "p"}, ["a"]),
         ({}, ["c", "b", "a"]),
     ],
     ids=str,
 )
 def test_rows_are_found_by_what_they_are(ledger: Ledger, asked: dict[str, object], found: list[str]) -> None:
-    first = datetime(2026, 1, 1, tzinfo=UTC)
-    ledger.add(Run("merge", "a", plan="p", parents=(Parent("org/SmolLM"),), at=first))
-    ledger.add(Run("merge", "b", recipe="merge_method: ties  # münchen", at=first + timedelta(days=1)))
-    ledger.add(Run("check", "c", plan="p", verdict="broken", at=first + timedelta(days=2)))
+    ledger.add(Run("merge", "a", plan="p"))
+    ledger.add(Run("merge", "b"))
+    ledger.add(Run("check", "c", plan="p"))
     assert [run.name for run in ledger.runs(**asked)] == found  # type: ignore[arg-type]
 
 

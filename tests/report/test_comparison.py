@@ -73,6 +73,25 @@ def test_without_a_source_all_runs_of_the_ledger_are_ranked(lamina: Lamina, ten:
     assert everything["by"] == "sort"
 
 
+def test_health_is_that_of_the_list_of_runs(lamina: Lamina, ten: list[str], ledger_file: Path) -> None:
+    with Ledger(ledger_file) as ledger:
+        recipe = f"# again\n{AVERAGE}"  # says what the first says
+        for output in ("/out", "/other"):
+            ledger.add(Run("merge", "again.yml", recipe, "plan-0.5", output=output))
+        for output, plan, verdict in (("/moved", "plan-0.5", "suspicious"), ("/out", "plan-0.6", "broken")):
+            ledger.add(Run("check", "out", plan=plan, output=output, verdict=verdict))
+        content = {"digest": "of rev"}
+        ledger.add(
+            Run("eval", "rev", output="/rev", scores=(score("rev", 39, "r"), score("sort", 20, "s")), details=content)
+        )
+        ledger.add(Run("check", "rev", output="/rev", verdict="healthy"))
+    listed = {run["id"]: run["health"] for run in lamina("runs", "--json").data}
+    ranked = {run["run"]: run["health"] for run in lamina("report", "--json", "--by", "rev,sort").data["ranked"]}
+    assert [ranked[run] for run in ten] == ["suspicious", "broken", "", ""]
+    assert sorted(ranked.values()) == ["", "", "", "broken", "healthy", "suspicious"]
+    assert ranked == {run: listed[run] for run in ranked}
+
+
 def test_a_source_without_the_score_is_named_and_not_ranked(lamina: Lamina, ten: list[str], folder: Path) -> None:
     assert lamina("report", *ten, "stack.yml", "--json").data["unscored"] == ["stack.yml"]
     assert lamina("report", *ten, "stack.yml").code == 0

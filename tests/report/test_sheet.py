@@ -11,7 +11,7 @@ from lamina.ledger.runs import Run
 from lamina.report.sheet import SHEET_FIELDS
 from tests.cli.conftest import Lamina
 
-from .test_page import HOSTILE, out, score
+from .test_page import GRADIENT, HOSTILE, out, score
 
 __all__ = ["out"]
 
@@ -34,6 +34,20 @@ def test_a_sweep_that_the_merge_is_a_point_of_is_found_with_its_best(lamina: Lam
     assert [point["best"] for point in swept["points"]] == [False, False, True]
     assert [point["own"] for point in swept["points"]] == [True, False, False]
     assert swept["points"][2]["over"] == pytest.approx(10 / 40)
+
+
+@pytest.mark.parametrize("values", ["0.1,0.50,0.9", "0.8,0.9"], ids=["a best", "nothing better"])
+def test_a_sweep_is_told_as_the_verb_told_it(lamina: Lamina, folder: Path, values: str) -> None:
+    (folder / "slerp.yml").write_text(GRADIENT.replace("[0, 1]", "0.5"))
+    verb = lamina("sweep", "slerp.yml", "--vary", f"parameters.t={values}", "--limit", "40", "--json").data
+    (swept,) = lamina("report", "slerp.yml", "--json").data["sweeps"]
+    told = {point["run"]: point for point in (verb["as_written"], *verb["points"])}
+    assert {point["run"] for point in swept["points"]} == set(told)
+    for point in swept["points"]:
+        for key in ("over", "margin", "near_best"):
+            assert point[key] == told[point["run"]][key], (point["run"], key)
+    assert [point["run"] for point in swept["points"] if point["best"]] == [verb["best"]["run"]]
+    assert (verb["best"] == verb["as_written"]) == (values == "0.8,0.9")
 
 
 def test_a_run_of_the_ledger_is_shown_as_the_folder_that_it_made(lamina: Lamina, out: Path) -> None:
@@ -128,7 +142,29 @@ def test_scores_of_another_merge_with_the_same_headers_are_not_taken_for_its_own
         second, first = ledger.runs(kind="merge")
         assert first.plan == second.plan  # fine-tunes of one base have one header
         ledger.add(Run("eval", "out1", plan=second.plan, output=second.output, scores=(score("rev", 7),)))
+        ledger.add(Run("check", "out0", plan=first.plan, output=first.output, verdict="broken"))
+    assert lamina("report", "out0", "--json").data["verdict"] == "broken"
+    assert lamina("report", "out1", "--json").data["verdict"] == ""
     assert lamina("report", "out0", "--json").data["scores"] == []
     assert lamina("report", "r1", "--json").data["scores"] == []
     (scored,) = lamina("report", "out1", "--json").data["scores"]
     assert scored["scores"][0]["value"] == pytest.approx(7 / 40)
+
+
+def test_a_check_of_what_lay_in_a_folder_before_is_not_taken_for_its_own(
+    lamina: Lamina, folder: Path, ledger_file: Path
+) -> None:
+    for models in (("rev", "sort"), ("sort", "rev")):
+        recipe = (
+            f"models: [{{model: models/{models[0]}}}, {{model: models/{models[1]}}}]\nbase_model: models/{models[0]}\n"
+        )
+        (folder / "recipe.yml").write_text(recipe + "merge_method: slerp\nparameters: {t: 0.25}\n")
+        lamina("merge", "recipe.yml", "out", "-q", "--force")
+        with Ledger(ledger_file) as ledger:
+            merge = ledger.runs(kind="merge")[0]
+            if models[0] == "rev":
+                ledger.add(Run("check", "out", plan=merge.plan, output=merge.output, verdict="broken"))
+    assert lamina("report", "out", "--json").data["verdict"] == ""
+    assert [(run["kind"], run["health"]) for run in lamina("runs", "--json").data] == [
+        ("merge", ""), ("check", "broken"), ("merge", "broken"),
+    ]  # fmt: skip

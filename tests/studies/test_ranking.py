@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from lamina.errors import LedgerError
-from lamina.ledger.compare import by_merge
 from lamina.ledger.runs import Parent, Run, Score
 from lamina.studies.ranking import Ranking, ranking
 
@@ -59,22 +58,6 @@ def test_recipes_that_plan_alike_from_other_models_are_two() -> None:
     found = ranking([again, last, first], "skills")
     assert [each.run.id for each in found.whole] == ["r1", "r3"]
     assert found.older == 1
-
-
-def test_a_folder_that_was_scored_is_the_merge_into_it() -> None:
-    merges = [
-        Run("merge", f"t{number}", recipe=f"t: {number}", plan="p", output=f"/out{number}", number=number)
-        for number in (1, 2)
-    ]
-    swept = evaluated(3, 0.9, 0.9, plan="p", recipe="t: 1")
-    scored = [
-        evaluated(number, 0.8, 0.8, plan="p", recipe="", output=folder)
-        for number, folder in ((4, "/out1"), (5, "/out2"), (6, "/elsewhere"))
-    ]
-    found = by_merge([*scored, swept, *merges])
-    assert [[run.id for run in each] for each in found] == [["r4", "r3", "r1"], ["r5", "r2"], ["r6"]]
-    alone = by_merge([scored[2], swept])
-    assert len(alone) == 1
 
 
 def test_runs_that_answer_alike_are_told_apart_in_pairs_and_not_as_independent_ones() -> None:
@@ -154,7 +137,7 @@ def test_parents_stand_in_the_table_whatever_rows_were_asked_for() -> None:
     merged = evaluated(2, 0.9, 0.9, parents=(Parent("models/rev"),))
     rev = evaluated(1, 0.8, 0.5, plan="", recipe="", output="/somewhere/models/rev")
     stranger = evaluated(3, 0.8, 0.5, plan="", recipe="", output="/somewhere/else")
-    found = ranking([merged], "skills", parents_among=[merged, rev, stranger])
+    found = ranking([merged], "skills", among=[merged, rev, stranger])
     assert [(each.run.id, each.is_parent) for each in found.whole] == [("r2", False), ("r1", True)]
     assert found.best_parent is found.whole[1]
 

@@ -1,7 +1,11 @@
-"""A scan tells what the written models would lose, chooses on rows that report nothing, and names the command."""
+"""A scan tells what the written models would lose, chooses on rows that report nothing, and notes each cut once."""
 
 from __future__ import annotations
 
+import math
+import shutil
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,19 @@ import torch
 
 import lamina
 from lamina.check.asked import bundled_texts, token_rows
+from lamina.check.layer_order import Passed
 from lamina.check.running import RunningModel
 from lamina.errors import CheckpointError, RecipeError
+from lamina.ledger.ledger import Ledger
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.runs import Run
 from lamina.planners.upscale import Cut
-from lamina.studies.scan import FIRST_LOOKED_AT, Scan, scan
+from lamina.studies.cuts import FIRST_LOOKED_AT
+from lamina.studies.grid import parse_axes
+from lamina.studies.metrics import Loss
+from lamina.studies.scan import Scan, scan
+from lamina.studies.sweep import sweep
+from lamina.upscaling import upscale_recipe
 
 BASE = Path(__file__).parents[2] / "examples" / "models" / "base"
 NEAR = 1e-6  # nats: rows that are read beside others may be summed in another order
@@ -22,7 +35,7 @@ TEXTS = {"prose": bundled_texts()["prose"][:6000]}
 
 @pytest.fixture(scope="module")
 def found() -> Scan:
-    return scan(BASE, to=6, texts=TEXTS)
+    return scan(BASE, to=6, texts=TEXTS, notebook=Notebook(wanted=False))
 
 
 def _losses(folder: Path, depth: int) -> np.ndarray:
@@ -82,3 +95,135 @@ def test_a_depth_out_of_reach_is_told_as_upscale_tells_it() -> None:
 def test_a_text_of_less_than_two_rows_is_refused() -> None:
     with pytest.raises(CheckpointError, match="too few tokens"):
         scan(BASE, to=6, texts={"short": "A few words."})
+
+
+@pytest.fixture
+def notebook(ledger_file: Path) -> Notebook:
+    return Notebook(ledger_file)
+
+
+def _rows(file: Path) -> list[Run]:
+    """All rows with their items, the oldest first."""
+    with Ledger(file) as ledger:
+        return [ledger.run(run.number) for run in reversed(ledger.runs()) if run.number is not None]
+
+
+def _told(found: Scan) -> Scan:
+    """What a scan says of a model, wherever it has it from."""
+    return replace(found, measured=0, seconds=0.0, peak_memory=None)
+
+
+def test_every_cut_is_a_row_with_its_recipe_its_plan_and_its_losses(
+    found: Scan, notebook: Notebook, ledger_file: Path
+) -> None:
+    noted = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    rows = _rows(ledger_file)
+    best = {Cut(2, 0): "0-1,0-3", Cut(3, 1): "0-2,1-3", Cut(4, 2): "0-3,2-3"}[noted.best.cut]
+    told = [
+        "base",
+        "base 0-1,0-3",
+        "base 0-2,1-3",
+        "base 0-3,2-3",
+        "base",
+        *dict.fromkeys((f"base {best}", "base 0-2,1-3")),
+    ]
+    assert [(run.kind, run.name) for run in rows] == [("sweep", name) for name in told]
+    assert (noted.measured, noted.measurements) == (len(told), len(told))
+    assert [each.run for each in noted.cuts] == ["r2", "r3", "r4"]
+    for run, each in zip(rows[1:4], noted.cuts, strict=True):
+        recipe = upscale_recipe(BASE, first=each.cut.first, to=6)
+        assert (run.recipe, run.plan) == (recipe.text, lamina.plan(recipe).digest)
+        assert [parent.name for parent in run.parents] == [str(BASE)]
+        assert [score.name for score in run.scores] == ["loss-dev", "loss-dev/prose"]
+        assert (run.scores[0].unit, run.scores[0].lower_is_better, run.scores[0].limited) == ("nats", True, False)
+        assert (run.scores[0].value, np.mean(run.scores[0].items)) == (each.loss, pytest.approx(each.loss))
+        assert run.seconds is not None
+        assert run.peak_memory is not None
+    assert len({run.scores[0].items_digest for run in rows[:4]}) == 1
+    assert [run.scores[0].name for run in rows[4:]] == ["loss"] * len(told[4:])
+    assert rows[4].scores[0].items_digest != rows[0].scores[0].items_digest
+    assert rows[5].scores[0].value == noted.test[1]
+    assert (rows[0].recipe, Path(rows[0].output)) == ("", BASE)
+    assert _told(noted) == replace(_told(found), cuts=noted.cuts, best=noted.best, default=noted.default)
+
+
+def test_what_is_noted_is_not_measured_again(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+
+    def loaded(*_arguments: object, **_named: object) -> RunningModel:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("lamina.studies.cuts.RunningModel", loaded)
+    again = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    assert again.measured == 0
+    assert _told(again) == _told(first)
+
+
+def test_only_what_is_missing_is_measured(notebook: Notebook, ledger_file: Path) -> None:
+    first = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    with sqlite3.connect(ledger_file) as rows:
+        rows.execute("DELETE FROM runs WHERE number = 3")
+    again = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    assert again.measured == 1
+    assert [each.loss for each in again.cuts] == pytest.approx([each.loss for each in first.cuts], abs=NEAR)
+    assert again.layers == first.layers
+    other_depth = scan(BASE, to=5, texts=TEXTS, notebook=notebook)
+    assert other_depth.measured == other_depth.measurements - 2  # the model itself is known on both halves
+
+
+def test_other_texts_rows_or_weights_are_measured_anew(notebook: Notebook, tmp_path: Path) -> None:
+    model = tmp_path / "base"
+    shutil.copytree(BASE, model)
+    asked = {"to": 8, "texts": TEXTS, "limit": 2}
+    first = scan(model, notebook=notebook, **asked)  # type: ignore[arg-type]
+    assert first.measured == first.measurements
+    assert scan(model, notebook=notebook, **asked).measured == 0  # type: ignore[arg-type]
+    for other in ({"limit": 3}, {"texts": {"prose": TEXTS["prose"].upper()}}):
+        found = scan(model, notebook=notebook, **asked | other)  # type: ignore[arg-type]
+        assert found.measured == found.measurements
+    shutil.copy(BASE.parent / "rev" / "model.safetensors", model)
+    found = scan(model, notebook=notebook, **asked)  # type: ignore[arg-type]
+    assert found.measured == found.measurements
+    assert found.loss != first.loss
+
+
+def test_rows_of_a_part_of_the_text_are_marked(notebook: Notebook, ledger_file: Path) -> None:
+    scan(BASE, to=8, texts=TEXTS, limit=2, notebook=notebook)
+    assert all(score.limited for run in _rows(ledger_file) for score in run.scores)
+
+
+def test_a_scan_and_a_sweep_of_the_same_text_are_compared_in_pairs(notebook: Notebook, ledger_file: Path) -> None:
+    scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    recipe = upscale_recipe(BASE, first=2, to=6)
+    sweep(recipe, parse_axes(["stack[0].layers=0-1"]), Loss(TEXTS), notebook=notebook)
+    scanned, swept = (next(run for run in rows if run.recipe == recipe.text and run.score("loss-dev"))
+                      for rows in (_rows(ledger_file), _rows(ledger_file)[::-1]))  # fmt: skip
+    assert scanned.number != swept.number
+    for ours, theirs in zip(scanned.scores, swept.scores, strict=True):
+        assert (ours.name, ours.items_digest) == (theirs.name, theirs.items_digest)
+        assert ours.items == pytest.approx(theirs.items, abs=NEAR)
+
+
+@pytest.mark.filterwarnings("error:invalid value")
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_cut_without_a_finite_loss_is_noted_as_such_and_is_not_the_best(
+    spoilt: float, notebook: Notebook, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Passed.losses_of
+
+    def losses_of(passed: Passed, order: list[int], shared: int | None = None) -> np.ndarray:
+        losses = honest(passed, order, shared)
+        return losses * spoilt if order == Cut(2, 0).order(4) else losses
+
+    monkeypatch.setattr(Passed, "losses_of", losses_of)
+    first = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    again = scan(BASE, to=6, texts=TEXTS, notebook=notebook)
+    assert again.measured == 0
+    for found in (first, again):
+        assert [math.isfinite(each.loss) for each in found.cuts] == [False, True, True]
+        assert not found.cuts[0].is_near_best
+        assert found.best.cut == Cut(3, 1)
+        assert all(math.isfinite(each.over.margin) for each in found.cuts[1:])
+    row = _rows(ledger_file)[1]
+    assert str(row.scores[0].value) == str(spoilt)
+    assert row.scores[0].stderr is None

@@ -24,7 +24,7 @@ from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
 from lamina.studies.grid import parse_axes
 from lamina.studies.metrics import bundled_skills
-from lamina.studies.sweep import sweep
+from lamina.studies.sweep import standings, sweep
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = ROOT / "examples" / "questions"
@@ -119,7 +119,7 @@ def test_of_a_loss_the_lowest_is_the_best_and_what_is_gained_is_positive() -> No
 
 
 def test_a_merge_that_gives_no_number_is_never_the_best() -> None:
-    metric = First({"0.2": [np.nan, 1.0], "0.5": [0.5, 0.5], "0.8": [0.1, 0.1]})
+    metric = First({"0.2": [np.nan, 1.0], "0.5": [0.1, 0.1], "0.8": [0.5, 0.5]})
     found = sweep(RECIPE, parse_axes(["parameters.t=0.2,0.8"]), metric)
     assert found.best.set_values == ("parameters.t=0.8",)
     assert not found.points[0].is_near_best
@@ -130,6 +130,40 @@ def test_points_that_are_the_same_merge_are_measured_once_and_nothing_is_better_
     found = sweep(RECIPE, parse_axes(["parameters.t=0.5,0.50"]), metric)
     assert found.measured == len(metric.measured) == 1
     assert found.test is None
+
+
+def test_the_recipe_as_it_is_is_the_best_where_nothing_is_better_and_no_test_item_is_asked() -> None:
+    noise = np.array([0.01, -0.01] * 50)
+    metric = First({"0.2": 0.9 + noise, "0.5": 1 - noise, "0.8": noise})
+    found = sweep(RECIPE, parse_axes(["parameters.t=0.2,0.8"]), metric)
+    assert found.best is found.written
+    assert (found.best.set_values, found.best.is_best, found.test) == ((), True, None)
+    assert [(point.is_best, point.is_near_best) for point in found.points] == [(False, False)] * 2
+    assert found.points[0].over.difference == pytest.approx(-0.1)
+    assert {split for _, split in metric.measured} == {"dev"}
+
+
+def test_points_of_one_plan_are_two_merges_where_their_models_are_two() -> None:
+    models = [f"{ROOT}/examples/models/{name}" for name in ("rev", "sort")]  # of one shape: their merges plan alike
+    recipe = f"models: [{{model: {models[0]}}}]\nmerge_method: passthrough\n"
+    metric = First({"0.0": [0.1, 0.2], "1.0": [0.8, 0.9]})
+    found = sweep(recipe, parse_axes([f"models[0].model={','.join(models)}"]), metric)
+    assert found.points[0].plan == found.points[1].plan
+    assert found.best is found.points[1]
+    assert found.test_over is not None
+    assert found.test_over.difference == pytest.approx(0.7)
+
+
+def test_merges_stand_by_differences_item_by_item_and_the_first_of_equal_ones_is_the_best() -> None:
+    right = [[1.0] * 30 + [0.0] * 10, [0.0] * 10 + [1.0] * 30, [1.0] * 29 + [0.0] * 11, [0.0] * 40]
+    scores = [Score("rev", float(np.mean(items)), items=tuple(items), items_digest="d") for items in right]
+    found = standings(scores, scores[2])
+    assert [each.is_best for each in found] == [True, False, False, False]
+    assert [each.is_near_best for each in found] == [True, True, True, False]
+    over = [each.over for each in found if each.over is not None]
+    assert [each.difference for each in over] == pytest.approx([1 / 40, 1 / 40, 0, -29 / 40])
+    assert over[0].margin < over[1].margin  # the same answers but one, and many others
+    assert [each.over for each in standings(scores, None)] == [None] * 4
 
 
 def test_what_is_in_the_ledger_is_not_measured_again(notebook: Notebook) -> None:
