@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ models:
     parameters: {weight: 0.5}
 merge_method: linear
 """
+SPOILT = "model.layers.1.mlp.up_proj.weight"
 STACK = """\
 stack:
   - {model: models/base, layers: 0-3, at: 0}
@@ -56,6 +59,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def spoilt(folder: Path) -> Path:
+    """rev, with one NaN in layer 1: in a row by which a layer's origin is told."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "models" / "rev", folder / "spoilt")
+    tensors = load_file(folder / "spoilt" / "model.safetensors")
+    tensors[SPOILT].view(-1)[0] = math.nan
+    save_file(tensors, folder / "spoilt" / "model.safetensors")
+    return folder / "spoilt"
 
 
 @pytest.fixture

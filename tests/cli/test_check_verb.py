@@ -59,6 +59,14 @@ def test_suspicious_is_3_and_broken_4_unless_asked_otherwise(lamina: Lamina, ano
     assert lamina(*asked).code == lamina(*asked, "--fail-on", "broken").code == 4
 
 
+def test_a_model_that_holds_nan_is_broken_and_is_not_run(lamina: Lamina, spoilt: Path) -> None:
+    run = lamina("check", spoilt, "--parents", "models/base", "--quick")
+    assert run.code == 4
+    assert "up_proj.weight holds 1 element that is NaN or infinite." in " ".join(run.out.split())
+    assert "there is nothing to measure" in " ".join(run.out.split())
+    assert "nats" not in run.out
+
+
 def test_the_mildest_verdict_that_fails_may_be_needs_training(lamina: Lamina, folder: Path) -> None:
     (folder / "deep.yml").write_text(DEEP)
     assert lamina("merge", "deep.yml", "deep").code == 0
