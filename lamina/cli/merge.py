@@ -213,7 +213,9 @@ def _tell(result: api.Result) -> None:
         return
     if result.non_finite:
         names = ", ".join(result.non_finite[:3]) + (" ..." if len(result.non_finite) > 3 else "")
-        told = f"{counted(len(result.non_finite), 'tensor')} hold NaN or infinity, as their inputs do: {names}"
+        one = len(result.non_finite) == 1
+        holds = "holds NaN or infinity, as its inputs do" if one else "hold NaN or infinity, as their inputs do"
+        told = f"{counted(len(result.non_finite), 'tensor')} {holds}: {names}"
         show_notices([Notice("non-finite", told)], err=True)
     shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
     made = size - result.resumed
