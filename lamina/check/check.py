@@ -40,6 +40,7 @@ def check(
     recipe: RecipeLike | None = None,
     beside: Path | None = None,
     options: Options | None = None,
+    allow_own_code: bool = False,
     hub: HubOptions | None = None,
     behaviour: bool = True,
     quick: bool = False,
@@ -55,8 +56,8 @@ def check(
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
     the names that it gives, from the folder `beside` where that is given, or among `parents` by the last part of
-    their name. It is planned with `options`, by
-    default with those that the folder's record has. Reads the model once, and of the parents what was copied.
+    their name. It is planned with `options`, by default with those that the folder's record has; `allow_own_code` runs
+    the merge method that it brings. Reads the model once, and of the parents what was copied.
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
     `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer; one with
@@ -72,7 +73,7 @@ def check(
         known = {str(parent): stack.enter_context(opened(parent, hub)) for parent in parents}
         sections = [check_structure(own)]
         if _has_layers(own):
-            asked = planned(own, known, recipe, options, hub, stack, beside)
+            asked = planned(own, known, recipe, options, hub, stack, beside, allow_own_code=allow_own_code)
             found, descent = _by_weights(own, known, asked, workers, on_start, progress)
             sections += found
             ran: list[Section] = []

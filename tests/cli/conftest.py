@@ -32,6 +32,21 @@ stack:
   - {model: models/base, layers: 0-3, at: 1}
 overlap: ramp
 """
+OWN = """
+import lamina
+from lamina.merge_methods import Block, Lambda, Tile
+
+@lamina.merge_method(base="required")
+def part(tile: Tile, *, lambda_: Lambda = 1.0) -> Block:
+    \"\"\"The base plus lambda times the first delta.\"\"\"
+    return lambda_ * tile.inputs[0]
+"""
+OWN_RECIPE = """
+models: [{model: models/rev}, {model: models/sort}]
+merge_method: own.py:part
+base_model: models/base
+parameters: {lambda: 0.5}
+"""
 FAULTY = AVERAGE.replace("weight: 0.5", "wieght: 0.5", 1) + "dtpye: bfloat16\n"
 
 
