@@ -9,7 +9,7 @@ import pytest
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run
 from lamina.report.sheet import SHEET_FIELDS
-from tests.cli.conftest import Lamina
+from tests.cli.conftest import OWN, OWN_RECIPE, Lamina
 
 from .test_page import GRADIENT, HOSTILE, out, score
 
@@ -168,3 +168,13 @@ def test_a_check_of_what_lay_in_a_folder_before_is_not_taken_for_its_own(
     assert [(run["kind"], run["health"]) for run in lamina("runs", "--json").data] == [
         ("merge", ""), ("check", "broken"), ("merge", "broken"),
     ]  # fmt: skip
+
+
+def test_a_merge_by_a_method_of_ones_own_has_its_layers_when_its_code_may_run(lamina: Lamina, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "own.yml").write_text(OWN_RECIPE)
+    assert lamina("merge", "own.yml", "mine", "-q").code == 0
+    unasked = lamina("report", "mine", "--json").data
+    assert unasked["plan"] is None
+    assert "give `--allow-own-code`" in str(unasked["missing"])
+    assert lamina("report", "mine", "--allow-own-code", "--json").data["plan"]["method"] == "own.py:part"
