@@ -192,6 +192,6 @@ def _numbered(layers: Sequence[Any]) -> str:
 def _refused(running: RunningModel, why: str) -> CheckpointError:
     name = type(running.model).__name__
     return CheckpointError(
-        f"{name} cannot be run with its layers in another order: {why}. `lamina upscale` writes the deeper model all "
-        "the same, and `lamina check` measures it."
+        f"{name} cannot be run with its layers in another order: {why}. `lamina upscale` tells whether a deeper "
+        "model can be written, and `lamina check` measures that."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lamina.report.comparison import Comparison
-from lamina.report.figures import plain, signed, with_interval
+from lamina.report.figures import plain, signed, with_error
 from lamina.report.html import chart, paragraph, section, table, text, whole_page
 from lamina.report.page import LEVELS, SCHEME
 from lamina.report.score_charts import ranking_chart, scatter_chart
@@ -57,7 +57,7 @@ def _follows(found: Comparison) -> Iterator[str]:
     pairs = zip(found.paths, values, strict=True) if 0 < len(values) <= IN_TABLE else ()
     which = ", ".join(f"{path}={value}" for path, value in pairs)
     which = ", a parent," if best.is_parent else f" ({which or best.run.name})"
-    yield f"{called(best)}{which} is the best: {with_interval(score)}."
+    yield f"{called(best)}{which} is the best: {with_error(score)}."
     near = [each for each in order.whole if each.mark == "within chance"]
     rest = len(order.whole) - len(near) - 1
     if near:
@@ -103,8 +103,8 @@ def _ranking(found: Comparison) -> str:
         rows.append(
             [
                 text(each.run.id), text(called_so + (" (parent)" if each.is_parent else "")), *map(text, values),
-                text(with_interval(score)), text(behind), _mark(each),
-                *("" if other is None else text(with_interval(other)) for other in scores),
+                text(with_error(score)), text(behind), _mark(each),
+                *("" if other is None else text(with_error(other)) for other in scores),
                 *[f'<span class="{LEVELS.get(health, "soft")}">{text(health)}</span>' for _ in healthy],
             ]
         )  # fmt: skip
@@ -117,7 +117,7 @@ def _ranking(found: Comparison) -> str:
 
 
 def _notes(found: Comparison) -> Iterator[str]:
-    yield "± of a score is half its 95% interval."
+    yield "± of a score is one standard error; the chart shows 95% intervals."
     yield "± of a difference from the best holds for all pairs at once, since the best was found on the same items."
     if all(each.paired for each in found.shown):
         yield "Differences are paired, item by item."
@@ -143,7 +143,7 @@ def _scatter(found: Comparison) -> str:
 
 
 def _two(model: Scored, names: Sequence[str]) -> list[str]:
-    return ["" if (score := model.score(name)) is None else text(with_interval(score)) for name in names]
+    return ["" if (score := model.score(name)) is None else text(with_error(score)) for name in names]
 
 
 def _recipes(found: Comparison) -> str:

@@ -8,11 +8,9 @@ from lamina.ledger.runs import Score
 from lamina.report.scores import interval
 
 
-def with_interval(score: Score) -> str:
-    """`91.6 ± 1.9`, half a 95% interval; `*` where it is of a part of the items."""
-    margin = interval(score)
-    spread = "" if margin is None else f"\u00a0±\u00a0{plain(score, margin)}"
-    return plain(score, score.value) + spread + "*" * score.limited
+def with_error(score: Score) -> str:
+    """`91.6 ± 0.9`, a standard error, as tables in the terminal have it; `*` where it is of a part of the items."""
+    return str(score).replace(" ", "\u00a0")
 
 
 def plain(score: Score, value: float) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lamina.ledger.runs import Score
-from lamina.report.figures import plain, signed, with_interval
+from lamina.report.figures import plain, signed, with_error
 from lamina.report.html import chart, paragraph, table, text
 from lamina.report.score_charts import score_chart
-from lamina.report.scores import Scored, ScoreTable, interval, is_dev
+from lamina.report.scores import Scored, ScoreTable, is_dev
 
 TILES = 4  # scores in the headline
 
@@ -31,9 +31,8 @@ def tiles(scores: ScoreTable | None) -> str:
 
 
 def _big(score: Score) -> str:
-    margin = interval(score)
-    spread = "" if margin is None else f" <small>± {plain(score, margin)}</small>"
-    return f"{plain(score, score.value)}{'*' * score.limited}{spread}"
+    figure, _, error = with_error(score).partition("\u00a0")
+    return f"{figure}{f' <small>{text(error)}</small>' * bool(error)}"
 
 
 def _worth(scores: ScoreTable, name: str) -> str:
@@ -56,7 +55,10 @@ def scores_section(scores: ScoreTable) -> str:
     for number, unit in enumerate(dict.fromkeys(_unit(scores, name) for name in told)):
         names = [name for name in told if _unit(scores, name) == unit]
         parts.append(chart(score_chart(scores, names), f"scores-{number}", _score_rows(scores, names)))
-    notes = ["± is half a 95% interval; a difference is paired, question by question, where both were asked the same."]
+    notes = [
+        "± of a score is one standard error, of a difference half its 95% interval; charts show 95% intervals.",
+        "A difference is paired, question by question, where both were asked the same.",
+    ]
     if any(map(is_dev, _told_names(scores))):
         notes.append("-dev are the items that a sweep chose by: the chosen one's score on them is partly luck.")
     if any(score.limited for score in scores.models[0].scores):
@@ -90,4 +92,4 @@ def _score_rows(scores: ScoreTable, names: Sequence[str]) -> str:
 
 def _cell(model: Scored, name: str) -> str:
     score = model.score(name)
-    return "" if score is None else text(with_interval(score))
+    return "" if score is None else text(with_error(score))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.report.figures import plain, signed, with_interval
+from lamina.report.figures import plain, signed, with_error
 from lamina.report.html import chart, paragraph, table, text
 from lamina.report.scores import Swept, SweptPoint
 from lamina.report.sweep_charts import sweep_chart
@@ -16,7 +16,7 @@ def sweep_section(swept: Swept, number: int) -> str:
     best = swept.best
     near = sum(point.standing.is_near_best and not point.standing.is_best for point in swept.points)
     values = ", ".join(f"{path}={value}" for path, value in zip(swept.paths, best.values, strict=True))
-    said = f"Best of {len(swept.points)}: {values}, {with_interval(best.score)} ({best.run}). "
+    said = f"Best of {len(swept.points)}: {values}, {with_error(best.score)} ({best.run}). "
     if best.is_written:
         said += "That is the recipe as it is written. "
     elif (over := best.standing.over) is not None:
@@ -38,7 +38,7 @@ def _sweep_rows(swept: Swept) -> str:
         ]
     rows = [
         [
-            text(point.run), *map(text, point.values), text(with_interval(point.score)), _over_written(point),
+            text(point.run), *map(text, point.values), text(with_error(point.score)), _over_written(point),
             ", ".join(_marks(point)),
         ]
         for point in points
