@@ -9,7 +9,7 @@ from typing import Any
 from lamina import api
 from lamina.check.running import silent
 from lamina.errors import CheckpointError
-from lamina.execute.live_model import frameworks, live_model, live_tokenizer
+from lamina.execute.live_model import device_here, frameworks, live_model, live_tokenizer
 from lamina.recipe.load import RecipeLike
 
 
@@ -92,9 +92,11 @@ class Conversation:
 def conversation(source: RecipeLike, *, system: str = "", device: str = "cpu", options: api.Options) -> Conversation:
     """The merge of a recipe, in memory, ready to talk; nothing is written.
 
-    Needs the extra `hf`: raises MissingExtra without it, CheckpointError for a model that transformers has no class
+    Needs the extra `hf`: raises MissingExtra without it, DeviceError where there is no such `device`, both before
+    anything is opened; CheckpointError for a model that transformers has no class
     or no tokenizer for, and the letters of a plan.
     """
+    device_here(device)
     _, transformers = frameworks()
     with silent(transformers), api.tensors(source, **options) as merged:
         tokenizer = live_tokenizer(merged.plan)

@@ -27,7 +27,7 @@ from lamina.evaluate.halves import Split, asking_half
 from lamina.evaluate.harness_results import Of, evaluations_of
 from lamina.evaluate.results import Evaluation, Settings
 from lamina.evaluate.tasks import OPENLLM, OWN_NAMES, Task
-from lamina.execute.live_model import frameworks
+from lamina.execute.live_model import device_here, frameworks
 
 # What the harness's own command line takes where nothing is said: of `random`, and of numpy, torch and the choice of
 # few-shot examples.
@@ -47,7 +47,8 @@ class Harness:
     """The harness, set up in one way for all models: `template`, `batch`, `device`, `few_shot`, `limit`.
 
     `few_shot` of None leaves to each task how many examples it shows. `other_names` are what else the caller knows, for
-    the letter about a name that the harness does not. Raises MissingExtra without the extra `eval`.
+    the letter about a name that the harness does not. Raises MissingExtra without the extra `eval`, and
+    DeviceError where there is no such device.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Harness:
             self.version = version("lm_eval")
         except PackageNotFoundError as error:
             raise MissingExtra("eval", "lm_eval") from error
+        device_here(device)
         self.device, self._batch, self._few_shot, self._limit = device, batch, few_shot, limit
         self._allow_own_code, self._shown, self._other_names = allow_own_code, shown, other_names
 
@@ -183,8 +185,8 @@ class Harness:
         of = Of(model, digest)
         settings = Settings(
             harness=self.version, task_version="", few_shot=0, template=template,
-            dtype=str(running.model.dtype).removeprefix("torch."), batch=self._batch, device=self.device, seed=SEED,
-            limit=self._limit,
+            dtype=str(running.model.dtype).removeprefix("torch."), batch=self._batch,
+            device=str(running.model.device), seed=SEED, limit=self._limit,
         )  # fmt: skip
         if loaded.task.function is not None:
             asked = Asked(running, self._lm_eval.api.instance.Instance, template)
