@@ -29,7 +29,7 @@ from lamina.wording import counted
 EVAL_FIELDS: Mapping[str, str] = {
     "models": "each, the best first: `model`, `parent` (added by --parents), `mean` (null where a score is no share), "
     "`over` and `over_by_task` (`difference` from the reference and `margin`, half its 95% interval; null where items "
-    "cannot be paired), `evaluations` (docs/eval.md)",
+    "cannot be paired, and a margin is null where it is infinite: of a single item), `evaluations` (docs/eval.md)",
     "reference": "the model that differences are from; null where there is one model",
     "limited": "true under --limit: such scores are not to be ranked beside whole ones",
     "out": "the folder that keeps the scores, of each item too",

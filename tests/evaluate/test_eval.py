@@ -344,6 +344,8 @@ def test_the_page_shows_what_the_command_prints_and_the_ledger_notes_it() -> Non
     )
     [of_recipe] = [each for each in noted if each["recipe"]]
     assert Path(of_recipe["details"]["recipe_folder"]).samefile("examples/recipes")
+    assert [each["seed"] for each in noted] == [0 if each["recipe"] else None for each in noted]
+    assert all(each["peak_memory"] > 100_000_000 for each in noted)  # torch is in it
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
