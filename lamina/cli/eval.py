@@ -23,6 +23,7 @@ from lamina.evaluate.evaluation import DTYPES, Step, Template, evaluate
 from lamina.evaluate.noting import eval_run
 from lamina.evaluate.results import Evaluation
 from lamina.ledger.notebook import Notebook
+from lamina.recipe.load import names_a_recipe
 from lamina.wording import counted
 
 # What `lamina eval --json` prints, by key.
@@ -98,6 +99,8 @@ def eval(
 
     Example: lamina eval examples/recipes/skills.yml --parents --tasks skills
     """
+    if set_values and not any(names_a_recipe(Path(each)) for each in models):
+        raise click.UsageError(f"--set changes a recipe, and there is none among {', '.join(models)}: leave it out.")
     if hub.offline:  # for what the harness fetches; read when it is imported
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     shown = not quiet and not as_json and sys.stderr.isatty()

@@ -211,6 +211,14 @@ def test_a_file_in_the_folder_of_scores_that_is_none_of_ours_is_a_letter(folder:
         scored("examples/models/rev", "reversed.jsonl", limit=2)
 
 
+def test_a_change_of_a_recipe_is_refused_where_there_is_none() -> None:
+    run = command("eval", "examples/models/rev", "--tasks", "skills", "--set", "dtype=float32", "--json")
+    assert run.returncode == 2
+    [problem] = json.loads(run.stdout)["problems"]
+    assert problem["code"] == "usage"
+    assert problem["message"] == "--set changes a recipe, and there is none among examples/models/rev: leave it out."
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_limit_asks_the_first_items_and_is_marked() -> None:
     whole, part = (
