@@ -219,6 +219,12 @@ def test_a_change_of_a_recipe_is_refused_where_there_is_none() -> None:
     assert problem["message"] == "--set changes a recipe, and there is none among examples/models/rev: leave it out."
 
 
+def test_a_byte_order_mark_changes_no_score(folder: Path) -> None:
+    (folder / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + (folder / "reversed.jsonl").read_bytes())
+    marked, plain = (scored("examples/models/rev", f"{name}.jsonl", limit=5) for name in ("marked", "reversed"))
+    assert [item.score for item in marked.items] == [item.score for item in plain.items]
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_limit_asks_the_first_items_and_is_marked() -> None:
     whole, part = (
