@@ -219,6 +219,15 @@ def test_a_change_of_a_recipe_is_refused_where_there_is_none() -> None:
     assert problem["message"] == "--set changes a recipe, and there is none among examples/models/rev: leave it out."
 
 
+def test_more_examples_than_there_are_items_is_a_letter(folder: Path) -> None:
+    (folder / "two.jsonl").write_text("".join((folder / "reversed.jsonl").read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(
+        TaskError, match=r"--few-shot 3: `two` has too few items to draw 3 examples from, as an item is"
+    ):
+        scored("examples/models/rev", "two.jsonl", few_shot=3)
+    assert scored("examples/models/rev", "two.jsonl", few_shot=1).settings.few_shot == 1
+
+
 def test_a_byte_order_mark_changes_no_score(folder: Path) -> None:
     (folder / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + (folder / "reversed.jsonl").read_bytes())
     marked, plain = (scored("examples/models/rev", f"{name}.jsonl", limit=5) for name in ("marked", "reversed"))
