@@ -16,7 +16,8 @@ from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_option
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
-from lamina.errors import LaminaError, OutputError
+from lamina.cli.replacing import refuse_what_is_not_ours
+from lamina.errors import LaminaError
 from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.report.comparison import Comparison, comparison_data, comparison_of
 from lamina.report.comparison_page import comparison_page
@@ -26,8 +27,6 @@ from lamina.report.sheet import Sheet, as_data, sheet_of
 from lamina.report.subjects import RUN, Subject, subject_of
 from lamina.wording import counted, in_bytes, listed
 
-LOOKED_AT = 4096  # bytes of a file, to know a page of ours
-
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
@@ -36,6 +35,7 @@ LOOKED_AT = 4096  # bytes of a file, to know a page of ours
 @click.option(
     "--by", metavar="SCORE", help="Rank several by this score; A,B by a mean.  [default: skills, or what most have]"
 )
+@click.option("--allow-own-code", is_flag=True, help="Run the merge method that the recipe in a folder brings.")
 @click.option("--quick", is_flag=True, help="Read no weights: leaves out the distances from the parent.")
 @click.option("--force", is_flag=True, help="Replace a file that is no report.")
 @click.option("--open", "show", is_flag=True, help="Show it in the browser.")
@@ -48,6 +48,7 @@ def report(
     sources: tuple[str, ...],
     by: str | None,
     out: Path | None,
+    allow_own_code: bool,
     quick: bool,
     force: bool,
     show: bool,
@@ -69,7 +70,7 @@ def report(
     file = ledger_file(ledger)
     opened = Ledger(file) if file.exists() else None
     try:
-        subjects = [subject_of(source, opened, hub) for source in sources]
+        subjects = [subject_of(source, opened, hub, allow_own_code=allow_own_code) for source in sources]
         if len(subjects) == 1 and by is None:
             measure = _Measure(quick, workers, hub, shown=not quiet and not as_json and sys.stderr.isatty())
             found: Sheet | Comparison = sheet_of(subjects[0], opened, measure)
@@ -82,7 +83,7 @@ def report(
         print_json(as_data(found) if isinstance(found, Sheet) else comparison_data(found))
         return
     target = out or _target(found)
-    refuse_what_is_not_ours(target, force)
+    refuse_what_is_not_ours(target, MARK, is_called="report", named_by="--out FILE", force=force)
     content = (page(found) if isinstance(found, Sheet) else comparison_page(found)).encode(errors="replace")
     replace_file(target, content)
     click.echo(f"{target} · {in_bytes(len(content))}{_told(found)}")
@@ -123,16 +124,6 @@ def _target(found: Sheet | Comparison) -> Path:
     subject = found.subject
     name = subject.source if RUN.fullmatch(subject.source) else Path(subject.name).stem
     return Path(f"{name}-report.html")
-
-
-def refuse_what_is_not_ours(target: Path, force: bool) -> None:
-    """Raises OutputError where something lies at the target that is no report."""
-    if force or not target.exists():
-        return
-    with target.open("rb") as file:
-        if MARK.encode() in file.read(LOOKED_AT):
-            return
-    raise OutputError(f"{target} is there and is no report; name another file, --out FILE, or replace it with --force.")
 
 
 def _told(found: Sheet | Comparison) -> str:
