@@ -392,10 +392,12 @@ def load_model(
     """The merge as a live transformers model, ready to run; nothing is written to disk.
 
     It computes what the published folder would compute when loaded, to the bit. Holds the whole model in
-    memory, on top of `memory`. Needs the extra `hf`: raises MissingExtra without it.
+    memory, on top of `memory`. Needs the extra `hf`: raises MissingExtra without it, and DeviceError where there is no
+    such `device`, before anything is opened.
     """
-    from lamina.execute.live_model import live_model
+    from lamina.execute.live_model import device_here, live_model
 
+    device_here(device)
     with tensors(recipe, workers=workers, memory=memory, **options) as merged:
         return live_model(merged, device)
 

@@ -6,6 +6,7 @@
     ├── OutputError                 the output folder cannot be used as asked                      (2)
     ├── MemoryBudgetError           the plan does not fit the memory it was given                  (2)
     ├── MissingExtra                an optional part of Lamina is not installed                    (2)
+    ├── DeviceError                 a model cannot be run where it was asked to be                 (2)
     ├── LedgerError                 the ledger cannot be opened, or lacks what was asked for       (2)
     ├── TaskError                   a task of an evaluation cannot be asked                        (2)
     ├── FetchFailed                 a model's weights could not be fetched from the Hub            (1)
@@ -161,6 +162,13 @@ class MissingExtra(LaminaError):
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"this needs the package `{package}`: pip install 'lamina[{extra}]'")
+
+
+class DeviceError(LaminaError):
+    """A model cannot be run where it was asked to be: this machine, or its torch, has no such device."""
+
+    code = "device"
+    exit_code = 2
 
 
 class LedgerError(LaminaError):

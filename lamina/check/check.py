@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from lamina.api import Options
@@ -24,7 +24,8 @@ from lamina.check.planned import Planned, check_request, planned, record_of
 from lamina.check.structure import check_structure
 from lamina.check.weights import NON_FINITE, check_weights, figures, idle_layers
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError
+from lamina.errors import CheckpointError, MissingExtra
+from lamina.execute.live_model import device_here
 from lamina.execute.memory import peak_memory
 from lamina.models.plain import PlainModel
 from lamina.recipe.load import RecipeLike
@@ -64,10 +65,13 @@ def check(
     weights that are not finite is not run;
     `quick` takes a quarter of the tokens and asks for no answers. `running` is called with each step of that, in words.
 
-    Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
-    is at fault.
+    Raises DeviceError where there is no such `device` to run them on, CheckpointError where the model or a parent
+    cannot be opened, RecipeError where a recipe that was given is at fault.
     """
     started, hub = time.monotonic(), hub or HubOptions()
+    if behaviour:
+        with suppress(MissingExtra):  # which is told in the place of what would have been run
+            device_here(device)
     with ExitStack() as stack:
         own = stack.enter_context(opened(model, hub))
         known = {str(parent): stack.enter_context(opened(parent, hub)) for parent in parents}

@@ -91,7 +91,7 @@ class RunningModel:
                 )
         except Exception as error:  # whatever a class does with a config that is at fault
             raise CheckpointError(f"transformers cannot load {folder}: {_first_line(error)}") from error
-        self.model.eval()
+        (self.model if self.is_streamed else self.model.to(device)).eval()
         self.loading = Loading(
             *(tuple(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched"))
         )

@@ -16,6 +16,7 @@ from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
+from lamina.ledger.runs import in_json
 from lamina.plans.explain import columns_of, ruler
 from lamina.wording import counted, in_parameters, listed, span, spans
 
@@ -202,17 +203,12 @@ def as_data(found: Diff) -> dict[str, Any]:
 
 def _sums_as_data(sums: Likeness, has_base: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {
-        "cosine": _finite(sums.cosine),
-        "distance": _finite(sums.distance),
-        "norm_ratio": _finite(sums.norm_ratio),
+        "cosine": in_json(sums.cosine),
+        "distance": in_json(sums.distance),
+        "norm_ratio": in_json(sums.norm_ratio),
         "tensors": sums.tensors,
         "identical": sums.identical,
     }
     if has_base:
-        figures["task_vectors"] = {"cosine": _finite(sums.moved_cosine), "sign_conflict": sums.sign_conflict}
+        figures["task_vectors"] = {"cosine": in_json(sums.moved_cosine), "sign_conflict": sums.sign_conflict}
     return figures
-
-
-def _finite(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

@@ -23,13 +23,14 @@ from lamina.evaluate.evaluation import DTYPES, Step, Template, evaluate
 from lamina.evaluate.noting import eval_run
 from lamina.evaluate.results import Evaluation
 from lamina.ledger.notebook import Notebook
+from lamina.recipe.load import names_a_recipe
 from lamina.wording import counted
 
 # What `lamina eval --json` prints, by key.
 EVAL_FIELDS: Mapping[str, str] = {
     "models": "each, the best first: `model`, `parent` (added by --parents), `mean` (null where a score is no share), "
     "`over` and `over_by_task` (`difference` from the reference and `margin`, half its 95% interval; null where items "
-    "cannot be paired), `evaluations` (docs/eval.md)",
+    "cannot be paired, and a margin is null where it is infinite: of a single item), `evaluations` (docs/eval.md)",
     "reference": "the model that differences are from; null where there is one model",
     "limited": "true under --limit: such scores are not to be ranked beside whole ones",
     "out": "the folder that keeps the scores, of each item too",
@@ -98,6 +99,8 @@ def eval(
 
     Example: lamina eval examples/recipes/skills.yml --parents --tasks skills
     """
+    if set_values and not any(names_a_recipe(Path(each)) for each in models):
+        raise click.UsageError(f"--set changes a recipe, and there is none among {', '.join(models)}: leave it out.")
     if hub.offline:  # for what the harness fetches; read when it is imported
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     shown = not quiet and not as_json and sys.stderr.isatty()

@@ -149,6 +149,10 @@ def _check_no_task_flags(name: str) -> None:
         if context.get_parameter_source(flag) is click.core.ParameterSource.COMMANDLINE:
             option = next(each.opts[0] for each in context.command.params if each.name == flag)
             raise click.UsageError(f"{option} is how tasks of lm-evaluation-harness are asked, and --metric is {name}.")
+    if name != "loss" and context.get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            f"--device is where a loss is taken and tasks are asked, and --metric {name} is on the CPU: leave it out."
+        )
 
 
 def _harness(name: str, **how: Any) -> Harness:

@@ -9,7 +9,7 @@ from typing import Any
 from lamina import api
 from lamina.check.running import silent
 from lamina.errors import CheckpointError
-from lamina.execute.live_model import frameworks, live_model, live_tokenizer
+from lamina.execute.live_model import device_here, frameworks, live_model, live_tokenizer
 from lamina.recipe.load import RecipeLike
 
 
@@ -17,7 +17,8 @@ from lamina.recipe.load import RecipeLike
 class Conversation:
     """A model in memory and what was said so far, `messages` as transformers' templates take them.
 
-    A model without a chat template goes on with the text: what it is told is put after what was said.
+    A model without a chat template goes on with the text: what it is told is put after what was said, and there is no
+    place for a `system` message.
     """
 
     model: Any = field(repr=False)
@@ -85,26 +86,33 @@ class Conversation:
             text = self.tokenizer.apply_chat_template([*system, *messages], tokenize=False, add_generation_prompt=True)
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            ids = self.tokenizer(self.system + "".join(each["content"] for each in messages))["input_ids"]
+            ids = self.tokenizer("".join(each["content"] for each in messages))["input_ids"]
         return torch.tensor([ids])
 
 
 def conversation(source: RecipeLike, *, system: str = "", device: str = "cpu", options: api.Options) -> Conversation:
     """The merge of a recipe, in memory, ready to talk; nothing is written.
 
-    Needs the extra `hf`: raises MissingExtra without it, CheckpointError for a model that transformers has no class
+    Needs the extra `hf`: raises MissingExtra without it, DeviceError where there is no such `device`, both before
+    anything is opened; CheckpointError for a model that transformers has no class
     or no tokenizer for, and the letters of a plan.
     """
+    device_here(device)
     _, transformers = frameworks()
     with silent(transformers), api.tensors(source, **options) as merged:
         tokenizer = live_tokenizer(merged.plan)
         talking = Conversation(live_model(merged, device), tokenizer, system)
-    if system and talking.has_template:
+    if system:
         _check_takes_a_system_message(talking)
     return talking
 
 
 def _check_takes_a_system_message(talking: Conversation) -> None:
+    if not talking.has_template:
+        raise CheckpointError(
+            "--system: the model has no chat template, and without one there is no place for a system message. Say it "
+            "at the beginning of the text itself, or give the recipe a `chat_template`."
+        )
     messages = [{"role": "system", "content": talking.system}, {"role": "user", "content": ""}]
     try:
         talking.tokenizer.apply_chat_template(messages, tokenize=False)

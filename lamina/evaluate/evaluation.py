@@ -67,7 +67,8 @@ def evaluate(
     is what all compute in, "auto" as each is stored. Scores are kept in the folder `out`. `options` are of the recipes.
     `scored` is called with each model, all its scores, and the seconds that this took; also where all were kept, as
     whoever notes them may have been killed before.
-    Raises MissingExtra, TaskError and the letters of models and recipes before anything is asked, TaskFailed after.
+    Raises MissingExtra, DeviceError, TaskError and the letters of models and recipes before anything is
+    asked, TaskFailed after.
     """
     harness = Harness(
         batch=batch, device=device, few_shot=few_shot, limit=limit, allow_own_code=allow_own_code, shown=shown

@@ -12,7 +12,7 @@ import logging
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -27,11 +27,13 @@ from lamina.evaluate.halves import Split, asking_half
 from lamina.evaluate.harness_results import Of, evaluations_of
 from lamina.evaluate.results import Evaluation, Settings
 from lamina.evaluate.tasks import OPENLLM, OWN_NAMES, Task
-from lamina.execute.live_model import frameworks
+from lamina.execute.live_model import device_here, frameworks
+from lamina.wording import counted
 
 # What the harness's own command line takes where nothing is said: of `random`, and of numpy, torch and the choice of
 # few-shot examples.
 PYTHON_SEED, SEED = 0, 1234
+TOO_FEW = "larger than population"  # what random.sample says, which draws the examples
 RESAMPLED = 100_000  # for standard errors without a formula; also its own
 
 
@@ -47,7 +49,8 @@ class Harness:
     """The harness, set up in one way for all models: `template`, `batch`, `device`, `few_shot`, `limit`.
 
     `few_shot` of None leaves to each task how many examples it shows. `other_names` are what else the caller knows, for
-    the letter about a name that the harness does not. Raises MissingExtra without the extra `eval`.
+    the letter about a name that the harness does not. Raises MissingExtra without the extra `eval`, and
+    DeviceError where there is no such device.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Harness:
             self.version = version("lm_eval")
         except PackageNotFoundError as error:
             raise MissingExtra("eval", "lm_eval") from error
+        device_here(device)
         self.device, self._batch, self._few_shot, self._limit = device, batch, few_shot, limit
         self._allow_own_code, self._shown, self._other_names = allow_own_code, shown, other_names
 
@@ -175,7 +179,7 @@ class Harness:
         """The model's scores on a task: one, or one for each task of a group that has no score of its own.
 
         `split` asks one half of the items, each as it is asked among all; `limit` is then of that half. Raises
-        TaskFailed where the task raises, and TaskError where the half has too few items.
+        TaskFailed where the task raises, and TaskError where the half has too few items, or the task for its examples.
         """
         random.seed(PYTHON_SEED)
         np.random.seed(SEED)
@@ -183,8 +187,8 @@ class Harness:
         of = Of(model, digest)
         settings = Settings(
             harness=self.version, task_version="", few_shot=0, template=template,
-            dtype=str(running.model.dtype).removeprefix("torch."), batch=self._batch, device=self.device, seed=SEED,
-            limit=self._limit,
+            dtype=str(running.model.dtype).removeprefix("torch."), batch=self._batch,
+            device=str(running.model.device), seed=SEED, limit=self._limit,
         )  # fmt: skip
         if loaded.task.function is not None:
             asked = Asked(running, self._lm_eval.api.instance.Instance, template)
@@ -204,6 +208,8 @@ class Harness:
                         fewshot_as_multiturn=template, confirm_run_unsafe_code=self._allow_own_code, **which,
                     )  # fmt: skip
             except Exception as error:  # a task's own code, a template's, or a device without room
+                if isinstance(error, ValueError) and TOO_FEW in str(error):
+                    raise _without_examples(tasks) from error
                 raise TaskFailed(
                     f"{model}: `{loaded.task.name}` stopped: {type(error).__name__}: {_first_line(error)}"
                 ) from error
@@ -221,6 +227,15 @@ class Harness:
                 yield
         finally:
             logs.set_verbosity(level)
+
+
+def _without_examples(tasks: Mapping[str, Any]) -> TaskError:
+    shown = {name: int(each.get_config("num_fewshot") or 0) for name, each in tasks.items()}
+    name = max(shown, key=lambda each: shown[each])
+    return TaskError(
+        f"--few-shot {shown[name]}: `{name}` has too few items to draw {counted(shown[name], 'example')} from, as an "
+        "item is no example of itself. Show fewer, or give a file with more questions."
+    )
 
 
 def _near(name: str, known: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import xxhash
 
 from lamina.evaluate.results import Evaluation
 from lamina.evaluate.subjects import Subject
+from lamina.execute.memory import peak_memory
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Parent, Run, Score, versions
 
@@ -30,7 +31,9 @@ def eval_run(subject: Subject, evaluations: Sequence[Evaluation], seconds: float
         plan=subject.plan,
         parents=tuple(Parent(name) for name in subject.parents),
         versions=versions(lm_eval=evaluations[0].settings.harness),
+        seed=subject.seed,
         seconds=seconds,
+        peak_memory=peak_memory(),
         output=str(Path(subject.source).absolute()) if here else subject.source,
         scores=tuple(map(score_of, evaluations)),
         details={

@@ -74,7 +74,7 @@ def examples_folder() -> Path:
 def load_questions(path: Path) -> list[Question]:
     """The questions of a JSONL file, one `{"prompt": ..., "answer": ...}` a line."""
     questions = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             question = question_in(line)
             if question is None:

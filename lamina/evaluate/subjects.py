@@ -29,7 +29,7 @@ class Subject:
     """A model to be scored. `name` is what tables call it; `digest` is the same for the same content.
 
     `recipe` is the text of one, `parents` the folders of the models that it names, by their names there; `plan` the
-    digest of the plan that makes the model, or made it. `running` loads it.
+    digest of the plan that makes the model, or made it; `seed` that of a recipe's draws. `running` loads it.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Subject:
     has_template: bool
     recipe: str = ""
     plan: str = ""
+    seed: int | None = None
     parents: Mapping[str, Path] = field(default_factory=dict)
     is_parent: bool = False
     running: Callable[[Harness, str], Any] = field(repr=False, compare=False, default=lambda _harness, _dtype: None)
@@ -84,7 +85,7 @@ def _of_recipe(path: Path, options: api.Options) -> Subject:
             for file in merged.plan.files
             if any(fnmatch(file.name, each) for each in TOKENIZER_FILES)
         }
-        plan, digest, parents = merged.plan.digest, merged.fingerprint(), merged.folders
+        plan, digest, parents = merged.plan, merged.fingerprint(), merged.folders
 
     def running(harness: Harness, dtype: str) -> Any:
         with harness.quiet(), api.tensors(path, **options) as merged:
@@ -94,7 +95,7 @@ def _of_recipe(path: Path, options: api.Options) -> Subject:
     recipe = load_recipe(path, set_values=options.get("set_values", ()))
     return Subject(
         " ".join([path.name, *recipe.overrides.values()]), str(path), digest, _has_template(files, str(path)),
-        recipe=recipe.text, plan=plan, parents=parents, running=running,
+        recipe=recipe.text, plan=plan.digest, seed=plan.seed, parents=parents, running=running,
     )  # fmt: skip
 
 

@@ -20,13 +20,14 @@ from typing import Any
 import xxhash
 import yaml
 
-from lamina.errors import TaskError
-from lamina.evaluate.skills import SKILLS, examples_folder, load_questions
+from lamina.errors import TaskError, nearest
+from lamina.evaluate.skills import SKILLS, examples_folder
 from lamina.planners.own_code import NoSuchMethod, function_of_file
 
 QUICK = ("arc_easy", "piqa", "winogrande")  # short questions with few choices, no examples before them
 OPENLLM = "openllm"  # a group of the harness, taken apart so that each of its tasks is a row
 OWN_NAMES = ("skills", "quick", OPENLLM)  # those that are not the harness's, or mean more here
+MOST_FAULTS = 20  # lines of a file that one letter tells
 ANY_TASK = re.compile(r"[\w.:-]+")
 
 
@@ -77,9 +78,19 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise TaskError(f"{path}: {(error.strerror or str(error)).lower()}.") from error
+        raise TaskError(f"{path}: {(error.strerror or str(error)).lower()}.{_file_like(path)}") from error
     except UnicodeDecodeError as error:
         raise TaskError(f"{path} is not text in UTF-8 ({error.reason}).") from error
+
+
+def _file_like(path: Path) -> str:
+    """` Did you mean ...?` where its folder has a file of a name like it."""
+    try:
+        names = sorted(each.name for each in path.parent.iterdir() if each.suffix == path.suffix)
+    except OSError:  # a folder that may not be listed, or none: nothing is known to be near
+        return ""
+    near = nearest(path.name, names)
+    return "" if near in (None, path.name) else f" Did you mean `{path.with_name(str(near))}`?"
 
 
 # Questions
@@ -88,16 +99,14 @@ def _text(path: Path) -> str:
 def _of_questions(name: str, path: Path) -> Task:
     """A file of questions as a task of the harness. The first line decides whether there are choices."""
     text = _text(path)
-    try:
-        if '"choices"' in text.partition("\n")[0]:
-            _check_choices(path, text)
-            return Task(name, _described(name, path, CHOSEN), _digest(text))
-        load_questions(path)
-    except ValueError as error:
-        raise TaskError(f"{error}.") from error
-    return Task(name, _described(name, path, WRITTEN), _digest(text))
+    has_choices = '"choices"' in text.partition("\n")[0]
+    _check_questions(path, text, CHOICES if has_choices else PLAIN)
+    return Task(name, _described(name, path, CHOSEN if has_choices else WRITTEN), _digest(text))
 
 
+# A question, as the letter for another one shows it.
+PLAIN: Mapping[str, str] = {"prompt": '"..."', "answer": '"..."'}
+CHOICES: Mapping[str, str] = {"prompt": '"..."', "choices": '["...", "..."]', "answer": '"..."'}
 # The answer counts where greedy decoding would write exactly it: see `skills.answered`.
 WRITTEN: Mapping[str, Any] = {
     "output_type": "loglikelihood",
@@ -126,20 +135,39 @@ def _described(name: str, path: Path, kind: Mapping[str, Any]) -> Mapping[str, A
     }
 
 
-def _check_choices(path: Path, text: str) -> None:
-    """Raises ValueError, with the line, where a question is not what `CHOSEN` asks."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        match fields:
-            case {"prompt": str(), "choices": [_, _, *_] as choices, "answer": str(answer)}:
-                if not all(isinstance(choice, str) for choice in choices) or answer not in choices:
-                    raise ValueError(f"{path}:{number}: the answer {answer!r} is none of its choices, {choices}")
-            case _:
-                wanted = '{"prompt": "...", "choices": ["...", "..."], "answer": "..."}'
-                raise ValueError(f"{path}:{number} is not {wanted}: {line[:80].strip()}")
+def _check_questions(path: Path, text: str, form: Mapping[str, str]) -> None:
+    """Raises TaskError, with every line that is no question of this form."""
+    faults = [
+        f"{path}:{number}{fault}"
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1)
+        if (fault := _fault(line, form))
+    ]
+    if not text.strip():
+        raise TaskError(f"{path} holds no questions.")
+    if faults:
+        more = [f"and {len(faults) - MOST_FAULTS} more lines."] if len(faults) > MOST_FAULTS else []
+        raise TaskError("\n".join([*faults[:MOST_FAULTS], *more]))
+
+
+def _fault(line: str, form: Mapping[str, str]) -> str:
+    """What is wrong with a line of questions; empty where nothing is."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        fields = None
+    match fields:
+        case {"prompt": str(), "choices": [_, _, *_] as choices, "answer": str(answer)} if "choices" in form:
+            if not all(isinstance(choice, str) for choice in choices) or answer not in choices:
+                return f": the answer {answer!r} is none of its choices, {choices}."
+            return ""
+        case {"prompt": str(), "answer": str()} if "choices" not in form:
+            return ""
+    keys = fields if isinstance(fields, dict) else {}
+    missing = [key for key in form if key not in keys]
+    slips = [(key, near) for key in keys if key not in form and (near := nearest(key, missing))]
+    hint = "".join(f" `{key}`: did you mean `{near}`?" for key, near in slips)
+    wanted = ", ".join(f'"{key}": {value}' for key, value in form.items())
+    return f" is not {{{wanted}}}: {line[:80].strip()}.{hint}"
 
 
 # Files of the harness's kind

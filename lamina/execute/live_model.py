@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lamina.errors import CheckpointError, MissingExtra
+from lamina.errors import CheckpointError, DeviceError, MissingExtra, nearest
 from lamina.execute.tensors import Tensors
 from lamina.plans.plan import Plan
 from lamina.tensor_spec import TensorSpec
@@ -52,6 +52,37 @@ def live_tokenizer(plan: Plan) -> Any:
             return transformers.AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{plan.title}: the merge has no tokenizer that transformers reads.") from error
+
+
+def device_here(name: str) -> str:
+    """The name of a device that models can be run on here. To be asked before any other work.
+
+    Raises DeviceError, which tells those that there are, and MissingExtra without the extra `hf`; the CPU is always
+    there, and torch is not imported for it.
+    """
+    if name == "cpu":
+        return name
+    torch, _ = frameworks()
+    here = _devices(torch)
+    if name in here:
+        return name
+    near = nearest(name, here)
+    raise DeviceError(
+        f"--device {name}: torch {torch.__version__} finds no such device here. "
+        + (f"Did you mean `{near}`? " if near else "")
+        + f"This machine has {', '.join(f'`{each}`' for each in here)}."
+        + (" Leave --device out to run on the CPU." if len(here) == 1 else "")
+    )
+
+
+def _devices(torch: Any) -> list[str]:
+    """What torch can compute on in this process, as it calls them: `cpu`, `cuda`, `cuda:0`."""
+    found = ["cpu"]
+    for kind in ("cuda", "xpu"):
+        backend = getattr(torch, kind)
+        if backend.is_available():
+            found += [kind, *(f"{kind}:{number}" for number in range(backend.device_count()))]
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def frameworks() -> tuple[Any, Any]:

@@ -20,12 +20,13 @@ from lamina.evaluate.halves import Split
 from lamina.evaluate.harness import Harness, Loaded
 from lamina.evaluate.noting import score_of
 from lamina.evaluate.results import Evaluation
+from lamina.evaluate.skills import SKILLS
 from lamina.evaluate.tasks import OWN_NAMES, Task, tasks_named
 from lamina.execute.live_model import live_model, live_tokenizer
 from lamina.execute.tensors import Tensors
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
-from lamina.studies.metrics import mean_of
+from lamina.studies.metrics import QUESTIONS, Loss, mean_of
 from lamina.tokenizers.chat_templates import template_of
 
 
@@ -94,9 +95,26 @@ def harness_tasks(
     names: str, harness: Harness, *, template: Template = "auto", dtype: str = "auto", allow_own_code: bool = False
 ) -> HarnessTasks:
     """The tasks that `lamina eval --tasks` knows by `names`, as a metric. Raises TaskError."""
-    tasks = tasks_named(names.split(","), allow_own_code=allow_own_code)
+    given = [name.strip() for name in names.split(",")]
+    _check_no_own_metric(given)
+    tasks = tasks_named(given, allow_own_code=allow_own_code)
     name = names if names in OWN_NAMES else ",".join(task.name for task in tasks)
     return HarnessTasks(name, tuple(tasks), harness, template, dtype)
+
+
+def _check_no_own_metric(names: Sequence[str]) -> None:
+    """Raises TaskError for what is a metric of a sweep itself, and no task: `skills` is both."""
+    own = [name for name in names if name in (*QUESTIONS, Loss.name) and name not in OWN_NAMES]
+    if not own:
+        return
+    if set(names) == set(SKILLS):
+        hint = "they are asked together as `--metric skills`."
+    else:
+        hint = f"give it alone, `--metric {own[0]}`, or leave it out; the bundled questions are a task as `skills`."
+    raise TaskError(
+        f"--metric {','.join(names)}: `{own[0]}` is no task but a metric of its own, which does not mix with "
+        f"others: {hint}"
+    )
 
 
 def _check(found: Sequence[Evaluation], name: str) -> None:

@@ -23,7 +23,7 @@ from lamina.errors import CheckpointError
 from lamina.evaluate.halves import Split
 from lamina.evaluate.skills import SKILLS, Question, answered, load_questions, read_tokenizer
 from lamina.evaluate.tiny_llama import build_tiny_llama, shape_of
-from lamina.execute.live_model import frameworks, live_model
+from lamina.execute.live_model import device_here, frameworks, live_model
 from lamina.execute.tensors import Tensors
 from lamina.ledger.runs import Score
 from lamina.plans.plan import Plan
@@ -122,6 +122,10 @@ class Loss:
     name: str = "loss"
     limit: int | None = None
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises DeviceError before anything is planned."""
+        device_here(self.device)
 
     def asked(self, items: int) -> str:  # noqa: ARG002 (rows are as long as it likes, and say little)
         return ", ".join(self.texts) + (f", {self.limit} rows each" if self.limit else "")

@@ -19,6 +19,7 @@ from lamina.check.models import opened
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import RecipeError
 from lamina.evaluate.subjects import Subject, subject
+from lamina.execute.live_model import device_here
 from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Run
@@ -92,10 +93,11 @@ def scan(
     `texts` by name, by default those of `lamina check`; `limit` is of the dev rows, and of the test rows, of each. A
     model larger than `memory` bytes is brought in layer by layer. Rows go where `notebook` says, by default into the
     user's own ledger, and what is there is not measured again: of the same model, plan, texts, limit, device and
-    version of Lamina. Raises RecipeError where the model cannot be up-scaled, and CheckpointError where it cannot be
-    run.
+    version of Lamina. Raises DeviceError where there is no such `device`, RecipeError where the model cannot be
+    up-scaled, and CheckpointError where it cannot be run.
     """
     started = time.monotonic()
+    device_here(device)
     hub = hub or HubOptions()
     with opened(model, hub) as found:
         depth, said = solar_depth(found, to=to, drop=drop)

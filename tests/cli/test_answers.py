@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lamina.cli import main as entry
+from lamina.cli.answer import print_json
 from lamina.cli.main import EXIT_CODES
 
 from .conftest import Lamina
@@ -27,6 +30,12 @@ def test_faults_come_as_data_from_every_verb_with_the_same_exit_code(lamina: Lam
         assert [(each["code"], each["line"], each["column"], each["suggestion"]) for each in found] == expected
     run = lamina("methods", "lineer", "--json")
     assert (run.code, run.data["problems"][0]["suggestion"]) == (2, "linear")
+
+
+def test_what_is_not_finite_comes_as_null_however_deep_it_lies(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"margin": math.inf, "each": [{"score": math.nan}, (-math.inf, 0.5)], "n": 1, "is": True, "of": None})
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"margin": None, "each": [{"score": None}, [None, 0.5]], "n": 1, "is": True, "of": None}
 
 
 def test_methods_come_as_data(lamina: Lamina) -> None:

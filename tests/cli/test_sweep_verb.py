@@ -157,6 +157,17 @@ def test_a_task_of_ones_own_is_a_metric_by_its_file(lamina: Lamina, recipe: str,
     ("flags", "told"),
     [
         (["--metric", "rev", "--few-shot", "2"], "--few-shot is how tasks of lm-evaluation-harness are asked, and"),
+        (["--metric", "sort", "--device", "cpu"], "--device is where a loss is taken and tasks are asked"),
+        (
+            ["--metric", "rev,sort"],
+            "--metric rev,sort: `rev` is no task but a metric of its own, which does not mix with "
+            "others: they are asked together as `--metric skills`.",
+        ),
+        (
+            ["--metric", "mine.jsonl,loss"],
+            "`loss` is no task but a metric of its own, which does not mix with others: "
+            "give it alone, `--metric loss`, or leave it out; the bundled questions are a task as `skills`.",
+        ),
         (["--dtype", "float32"], "--dtype is how tasks of lm-evaluation-harness are asked, and --metric is skills"),
         (["--metric", "mine.jsonl"], "mine.jsonl: no such file or directory"),
         (["--metric", "own.py:asks"], "give `--allow-own-code`"),

@@ -102,6 +102,11 @@ def test_a_template_is_used_and_a_system_message_it_does_not_take_is_told(templa
         conversation(alone(templated), system="be brief", options={})
 
 
+def test_a_system_message_is_refused_where_there_is_no_template() -> None:
+    with pytest.raises(CheckpointError, match=r"--system: the model has no chat template, .* Say it at the beginning"):
+        conversation(alone(EXAMPLES / "models" / "rev"), system="be brief", options={})
+
+
 def test_a_model_without_a_tokenizer_is_a_letter(tmp_path: Path) -> None:
     folder = tmp_path / "mute"
     shutil.copytree(EXAMPLES / "models" / "rev", folder)

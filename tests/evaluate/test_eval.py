@@ -211,6 +211,29 @@ def test_a_file_in_the_folder_of_scores_that_is_none_of_ours_is_a_letter(folder:
         scored("examples/models/rev", "reversed.jsonl", limit=2)
 
 
+def test_a_change_of_a_recipe_is_refused_where_there_is_none() -> None:
+    run = command("eval", "examples/models/rev", "--tasks", "skills", "--set", "dtype=float32", "--json")
+    assert run.returncode == 2
+    [problem] = json.loads(run.stdout)["problems"]
+    assert problem["code"] == "usage"
+    assert problem["message"] == "--set changes a recipe, and there is none among examples/models/rev: leave it out."
+
+
+def test_more_examples_than_there_are_items_is_a_letter(folder: Path) -> None:
+    (folder / "two.jsonl").write_text("".join((folder / "reversed.jsonl").read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(
+        TaskError, match=r"--few-shot 3: `two` has too few items to draw 3 examples from, as an item is"
+    ):
+        scored("examples/models/rev", "two.jsonl", few_shot=3)
+    assert scored("examples/models/rev", "two.jsonl", few_shot=1).settings.few_shot == 1
+
+
+def test_a_byte_order_mark_changes_no_score(folder: Path) -> None:
+    (folder / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + (folder / "reversed.jsonl").read_bytes())
+    marked, plain = (scored("examples/models/rev", f"{name}.jsonl", limit=5) for name in ("marked", "reversed"))
+    assert [item.score for item in marked.items] == [item.score for item in plain.items]
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_limit_asks_the_first_items_and_is_marked() -> None:
     whole, part = (
@@ -344,6 +367,8 @@ def test_the_page_shows_what_the_command_prints_and_the_ledger_notes_it() -> Non
     )
     [of_recipe] = [each for each in noted if each["recipe"]]
     assert Path(of_recipe["details"]["recipe_folder"]).samefile("examples/recipes")
+    assert [each["seed"] for each in noted] == [0 if each["recipe"] else None for each in noted]
+    assert all(each["peak_memory"] > 100_000_000 for each in noted)  # torch is in it
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

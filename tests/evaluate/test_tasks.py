@@ -68,6 +68,26 @@ def test_a_question_at_fault_is_told_with_its_line(folder: Path, line: str, told
     assert told in refusal("mine.jsonl")
 
 
+def test_all_lines_at_fault_are_told_and_a_key_that_is_a_slip(folder: Path) -> None:
+    good = '{"prompt": "a", "answer": " c"}'
+    (folder / "mine.jsonl").write_text("\n".join([good, '{"prompt": "a", "answr": " c"}', good, "[1]"]) + "\n")
+    form = 'is not {"prompt": "...", "answer": "..."}: '
+    assert refusal("mine.jsonl").splitlines() == [
+        f'mine.jsonl:2 {form}{{"prompt": "a", "answr": " c"}}. `answr`: did you mean `answer`?',
+        f"mine.jsonl:4 {form}[1].",
+    ]
+    (folder / "mine.jsonl").write_text("{}\n" * 25)
+    assert refusal("mine.jsonl").splitlines()[20:] == ["and 5 more lines."]
+    (folder / "mine.jsonl").write_text("")
+    assert refusal("mine.jsonl") == "mine.jsonl holds no questions."
+
+
+def test_a_file_whose_name_is_a_slip_is_told(folder: Path) -> None:
+    (folder / "questions.jsonl").write_text(CHOICES)
+    told = "qestions.jsonl: no such file or directory. Did you mean `questions.jsonl`?"
+    assert refusal("qestions.jsonl") == told
+
+
 def test_a_file_that_is_not_there_is_a_letter() -> None:
     assert refusal("mine.jsonl") == "mine.jsonl: no such file or directory."
     assert refusal("mine.yml") == "mine.yml: no such file or directory."
