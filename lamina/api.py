@@ -252,6 +252,7 @@ def reproduce(
     *,
     digests_only: bool = False,
     recipe: RecipeLike | None = None,
+    beside: str | Path | None = None,
     workers: int | None = None,
     memory: int | None = None,
     on_start: Callable[[int], None] = lambda _nbytes: None,
@@ -262,7 +263,9 @@ def reproduce(
 
     `recipe` is by default the copy that the folder holds; seed and other options are those of its record, and models
     of the Hub are read at the commits that it has.
-    `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
+    Where the folder's own recipe counts, its models are looked for in the folder `beside` first: the one in which the
+    recipe lay when it was merged. `on_start` is called with the number of bytes to come. Raises CheckpointError where
+    there is no record.
     """
     started, out = time.monotonic(), Path(out)
     known = checked_record(made_by(out), str(out / MADE_BY))
@@ -271,7 +274,8 @@ def reproduce(
     differing = differing_in_place(out, known, progress)
     if not digests_only:
         asked = Options(**{**known.options, **options})  # type: ignore[typeddict-item]
-        planned = _planned(out if recipe is None else recipe, asked)
+        first = None if beside is None or recipe is not None else Path(beside)
+        planned = _planned(out if recipe is None else recipe, asked, beside=first)
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
     return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
@@ -477,15 +481,19 @@ def _planned(
     options: Options,
     trace: Trace | None = None,
     opened: dict[ModelRef, PlainModel] | None = None,
+    beside: Path | None = None,
 ) -> _Planned:
-    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others."""
+    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others.
+
+    Models are looked for in the folder `beside` first, where there is one.
+    """
     hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
     opened = {} if opened is None else opened
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub))
+            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub, first=beside))
         return opened[ref]
 
     found = plan_merge(

@@ -57,21 +57,28 @@ def open_model(name: str, source: Path | ModelFiles) -> PlainModel:
     return PlainModel(name, checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
 
 
-def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
+def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Path | None = None) -> ModelFiles:
     """The files of the model that a recipe in the folder `beside` means.
 
-    A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
-    CheckpointError where there is none of them.
+    A folder beside the recipe, else one in the working directory, else a model of the Hub; before all of these one in
+    the folder `first`. Raises CheckpointError, with the places, where there is none of them.
     """
     try:
         path = Path(ref.path).expanduser()
     except (RuntimeError, ValueError) as error:  # `~` of an unknown user, or of a zero byte
         raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
+    places = [*([] if first is None else [first / path]), beside / path]
     # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
-    for folder in dict.fromkeys((beside / path, Path(os.path.normpath(beside / path)), path)):
+    shortened = (each for place in places for each in (place, Path(os.path.normpath(place))))
+    for folder in dict.fromkeys((*shortened, path)):
         if is_folder(folder):
             return LocalFiles(folder)
+    looked = list(dict.fromkeys(map(str, (*places, path))))
     if ref.is_hub_id:
-        return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
-    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")
+        try:
+            return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
+        except CheckpointError as error:
+            if len(looked) == 1:
+                raise
+            raise CheckpointError(f"{error} As a folder it was looked for at {' and '.join(looked)}.") from error
+    raise CheckpointError(f"there is no folder {' or '.join(looked)}, and a model of the Hub is written `org/name`.")
