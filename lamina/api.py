@@ -29,7 +29,7 @@ from lamina.expressions.shared import Shared
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import merge_run
 from lamina.model_ref import ModelRef, parse_model_ref
-from lamina.models.plain import PlainModel, files_of, open_model
+from lamina.models.plain import PlainModel, files_of, folder_like, open_model
 from lamina.planners.merge import plan_merge
 from lamina.planners.origins import explanation
 from lamina.planners.ranges import slices_of
@@ -268,6 +268,8 @@ def reproduce(
     there is no record.
     """
     started, out = time.monotonic(), Path(out)
+    if not out.is_dir():
+        raise CheckpointError(_no_folder(out))
     known = checked_record(made_by(out), str(out / MADE_BY))
     nbytes = sum(size for name, size in known.files.items() if name not in known.file_digests)
     on_start(nbytes if digests_only else 2 * nbytes)
@@ -279,6 +281,15 @@ def reproduce(
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
     return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
+
+
+def _no_folder(out: Path) -> str:
+    """The letter for what is no folder that could be made again."""
+    takes = f"what is made again is the folder of a merge, in which {MADE_BY} lies"
+    if out.suffix in RECIPE_ENDINGS and out.is_file():
+        return f"{out} is a recipe, and {takes}. It goes with a recipe that is not its own by `--recipe {out}`."
+    meant = folder_like(str(out), Path())
+    return f"there is no folder {out}, and {takes}.{f' Did you mean `{meant}`?' if meant else ''}"
 
 
 def _made_again(

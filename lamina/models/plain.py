@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lamina.architectures.infer import Architecture, infer_architecture
@@ -15,7 +15,7 @@ from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, op
 from lamina.checkpoints.files import is_folder
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError
+from lamina.errors import CheckpointError, nearest
 from lamina.expressions.nodes import Expr, Read
 from lamina.model_ref import ModelRef
 
@@ -82,3 +82,22 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Path | None
                 raise
             raise CheckpointError(f"{error} As a folder it was looked for at {' and '.join(looked)}.") from error
     raise CheckpointError(f"there is no folder {' or '.join(looked)}, and a model of the Hub is written `org/name`.")
+
+
+def folder_like(path: str, beside: Path) -> str | None:
+    """The model that a path which leads to none is likely meant for; None where none is near.
+
+    The folder of the file that it leads to, or the model's folder in the same place whose name is near its own.
+    """
+    meant = PurePath(path)
+    try:
+        if (beside / meant).is_file():
+            return str(meant.parent)
+        around = (beside / meant).parent
+        there = [each.name for each in around.iterdir() if each.name != meant.name and (each / "config.json").is_file()]
+    except (OSError, ValueError):  # a folder that may not be listed, or none; ValueError: a zero byte in the name
+        return None
+    near = nearest(meant.name, there)
+    if near is None:  # letters that changed places make a word of three too unlike
+        near = next((name for name in sorted(there) if sorted(name) == sorted(meant.name)), None)
+    return None if near is None else str(meant.parent / near)
