@@ -191,3 +191,19 @@ def test_a_recipe_is_no_folder_to_look_at_or_to_make_again(lamina: Lamina) -> No
     assert "`lamina merge average.yml OUT`" in looked.err
     assert "average.yml is a recipe, and what is made again is the folder of a merge" in again.err
     assert "there is no folder nowhere, and what is made again" in lamina("reproduce", "nowhere").err
+
+
+@pytest.mark.parametrize(
+    ("verb", "first"), [("merge", "out"), ("merge", "models"), ("plan", "out"), ("explain", "model.norm.weight")]
+)
+def test_arguments_that_changed_places_are_told_as_that(lamina: Lamina, folder: Path, verb: str, first: str) -> None:
+    before = sorted(folder.iterdir())
+    run = lamina(verb, first, "average.yml")
+    assert run.code == 2
+    assert f"RECIPE comes first, `lamina {verb} average.yml {first}`." in " ".join(run.err.split())
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_tensor_that_is_called_as_no_file_is_not_taken_for_a_recipe(lamina: Lamina) -> None:
+    assert lamina("explain", "average.yml", "model.norm.weight").code == 0
+    assert "no such file" in lamina("merge", "absent.yml", "absent-too.yml").err
