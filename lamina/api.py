@@ -252,7 +252,7 @@ def reproduce(
     *,
     digests_only: bool = False,
     recipe: RecipeLike | None = None,
-    beside: str | Path | None = None,
+    beside: Sequence[str | Path] = (),
     workers: int | None = None,
     memory: int | None = None,
     on_start: Callable[[int], None] = lambda _nbytes: None,
@@ -262,10 +262,9 @@ def reproduce(
     """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
 
     `recipe` is by default the copy that the folder holds; seed and other options are those of its record, and models
-    of the Hub are read at the commits that it has.
-    Where the folder's own recipe counts, its models are looked for in the folder `beside` first: the one in which the
-    recipe lay when it was merged. `on_start` is called with the number of bytes to come. Raises CheckpointError where
-    there is no record.
+    of the Hub are read at the commits that it has. Where the folder's own recipe counts, its models are looked for in
+    the folders `beside` first: where the recipe lay when it was merged, for instance.
+    `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
     """
     started, out = time.monotonic(), Path(out)
     if not out.is_dir():
@@ -276,7 +275,7 @@ def reproduce(
     differing = differing_in_place(out, known, progress)
     if not digests_only:
         asked = Options(**{**known.options, **options})  # type: ignore[typeddict-item]
-        first = None if beside is None or recipe is not None else Path(beside)
+        first = [Path(folder) for folder in beside if recipe is None]
         planned = _planned(out if recipe is None else recipe, asked, beside=first)
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
@@ -492,11 +491,11 @@ def _planned(
     options: Options,
     trace: Trace | None = None,
     opened: dict[ModelRef, PlainModel] | None = None,
-    beside: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> _Planned:
     """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others.
 
-    Models are looked for in the folder `beside` first, where there is one.
+    Models are looked for in the folders `beside` first.
     """
     hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))

@@ -15,7 +15,7 @@ from lamina.cli.ledger_options import ledger_option
 from lamina.cli.options import hub_options, memory_option, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import folder_noted
+from lamina.ledger.noting import folders_noted
 from lamina.wording import counted, in_bytes, in_seconds
 
 # What `lamina reproduce --json` prints, by key.
@@ -55,7 +55,7 @@ def reproduce(
     """Make the merge in OUT again, and compare every tensor. Nothing is written.
 
     The files of OUT are compared with the digests in its lamina.json first. Models are looked for as the recipe
-    names them: beside it where it lay when it was merged, if the ledger knows, then in OUT and in the working
+    names them: beside it and from where it was merged, if the ledger knows, then in OUT and in the working
     directory; those of the Hub at the commits that lamina.json has. Exits
     with 3 where anything differs.
 
@@ -68,7 +68,7 @@ def reproduce(
     try:
         found = api.reproduce(
             out, digests_only=digests_only, recipe=recipe, workers=workers, memory=memory,
-            beside=folder_noted(notebook, out), allow_own_code=allow_own_code,
+            beside=folders_noted(notebook, out), allow_own_code=allow_own_code,
             on_start=line.start, progress=line.advance,
             cache_dir=hub.cache_dir, token=hub.token, offline=hub.offline, revision=hub.revision,
         )  # fmt: skip

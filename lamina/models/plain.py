@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -57,17 +57,17 @@ def open_model(name: str, source: Path | ModelFiles) -> PlainModel:
     return PlainModel(name, checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
 
 
-def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Path | None = None) -> ModelFiles:
+def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Sequence[Path] = ()) -> ModelFiles:
     """The files of the model that a recipe in the folder `beside` means.
 
     A folder beside the recipe, else one in the working directory, else a model of the Hub; before all of these one in
-    the folder `first`. Raises CheckpointError, with the places, where there is none of them.
+    a folder of `first`. Raises CheckpointError, with the places, where there is none of them.
     """
     try:
         path = Path(ref.path).expanduser()
     except (RuntimeError, ValueError) as error:  # `~` of an unknown user, or of a zero byte
         raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
-    places = [*([] if first is None else [first / path]), beside / path]
+    places = [*(folder / path for folder in first), beside / path]
     # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
     shortened = (each for place in places for each in (place, Path(os.path.normpath(place))))
     for folder in dict.fromkeys((*shortened, path)):

@@ -231,3 +231,18 @@ def test_models_are_found_from_another_folder_where_the_ledger_says_the_recipe_w
     print(told)
     assert not (elsewhere / "empty.db").exists() or verb[0] == "check"  # which notes what it found
     assert f"looked for at {merged}/models/sort and models/sort." in told
+
+
+@pytest.mark.parametrize("verb", [("reproduce",), ("check", "--weights-only")])
+def test_models_of_the_folder_in_which_was_merged_are_found_from_another(
+    lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    """The recipe lies in yet another, and no model beside it."""
+    for name in ("recipes", "elsewhere"):
+        (folder / name).mkdir()
+    (folder / "recipes" / "slerp.yml").write_text(SLERP)
+    assert lamina("merge", "recipes/slerp.yml", "out").code == 0
+    monkeypatch.chdir(folder / "elsewhere")
+    run = lamina(*verb, folder / "out")
+    assert run.code == 0
+    assert "made again, to the bit" in run.out or "with the values that the recipe" in " ".join(run.out.split())
