@@ -226,8 +226,12 @@ def replace_file(path: Path, content: bytes) -> None:
     """A small file of a cache, old or new at every moment. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def share_file(source: Path, target: Path) -> bool:

@@ -16,7 +16,8 @@ from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_option
 from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
-from lamina.errors import LaminaError, OutputError
+from lamina.cli.replacing import refuse_what_is_not_ours
+from lamina.errors import LaminaError
 from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.report.comparison import Comparison, comparison_data, comparison_of
 from lamina.report.comparison_page import comparison_page
@@ -25,8 +26,6 @@ from lamina.report.page import PARTS, page
 from lamina.report.sheet import Sheet, as_data, sheet_of
 from lamina.report.subjects import RUN, Subject, subject_of
 from lamina.wording import counted, in_bytes, listed
-
-LOOKED_AT = 4096  # bytes of a file, to know a page of ours
 
 
 @click.command()
@@ -84,7 +83,7 @@ def report(
         print_json(as_data(found) if isinstance(found, Sheet) else comparison_data(found))
         return
     target = out or _target(found)
-    refuse_what_is_not_ours(target, force)
+    refuse_what_is_not_ours(target, MARK, is_called="report", named_by="--out FILE", force=force)
     content = (page(found) if isinstance(found, Sheet) else comparison_page(found)).encode(errors="replace")
     replace_file(target, content)
     click.echo(f"{target} · {in_bytes(len(content))}{_told(found)}")
@@ -125,16 +124,6 @@ def _target(found: Sheet | Comparison) -> Path:
     subject = found.subject
     name = subject.source if RUN.fullmatch(subject.source) else Path(subject.name).stem
     return Path(f"{name}-report.html")
-
-
-def refuse_what_is_not_ours(target: Path, force: bool) -> None:
-    """Raises OutputError where something lies at the target that is no report."""
-    if force or not target.exists():
-        return
-    with target.open("rb") as file:
-        if MARK.encode() in file.read(LOOKED_AT):
-            return
-    raise OutputError(f"{target} is there and is no report; name another file, --out FILE, or replace it with --force.")
 
 
 def _told(found: Sheet | Comparison) -> str:

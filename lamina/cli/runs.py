@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from lamina.checkpoints.files import replace_file, writing
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_option
-from lamina.cli.runs_shown import as_csv, described, diff_data, diff_lines
+from lamina.cli.replacing import refuse_what_is_not_ours
+from lamina.cli.runs_shown import CSV_HEAD, as_csv, described, diff_data, diff_lines
 from lamina.cli.runs_table import health_of, ranked_table, table
 from lamina.cli.runs_wanted import Wanted, wanted_options
 from lamina.errors import LedgerError
@@ -170,18 +172,26 @@ def diff(first: int, second: int, ledger: Path | None, as_json: bool) -> None:
 @wanted_options
 @sort_option
 @ledger_option
+@click.option("--force", is_flag=True, help="Replace a file that is no export of runs.")
 @json_option
 def export(
     file: Path | None,
     wanted: Wanted,
     sort: str | None,
     ledger: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Write the runs as CSV to FILE, or to standard output: a line a run, three columns a score.
 
+    An older export at FILE is replaced; what else lies there only with --force.
+
     Example: lamina runs export runs.csv
     """
+    if file is not None:
+        refuse_what_is_not_ours(
+            file, CSV_HEAD, is_called="export of runs", named_by="`lamina runs export FILE`", force=force
+        )
     with _opened(ledger) as opened:
         rows = wanted.among(opened.runs())
     if sort is not None:
@@ -189,7 +199,8 @@ def export(
         rows = [each.run for each in (*order.whole, *order.limited)]
     content = as_csv(rows)
     if file is not None:
-        file.write_text(content, encoding="utf-8", newline="")
+        with writing(file):
+            replace_file(file.resolve(), content.encode(errors="replace"))
     if as_json:
         print_json({"file": None if file is None else str(file), "runs": [run.as_data() for run in rows]})
     elif file is None:

@@ -20,6 +20,10 @@ RUNS_DIFF_FIELDS: Mapping[str, str] = {
     "that is not finite), `margin` (half of its 95% interval), `paired` (over the same items), `beyond_chance`",
 }
 
+# Columns of an export that every one has, first: by them it is known.
+_PLAIN = ("id", "kind", "name", "at", "plan", "recipe_digest", "seed", "seconds", "peak_memory", "output", "verdict")
+CSV_HEAD = ",".join((*_PLAIN, "models"))
+
 
 def described(run: Run) -> Iterator[str]:
     """All of a row in lines."""
@@ -110,16 +114,15 @@ def as_csv(rows: Iterable[Run]) -> str:
     """A line a run; of each score its value, standard error, and whether it is limited."""
     rows = list(rows)
     names = list(dict.fromkeys(score.name for run in rows for score in run.scores))
-    plain = ["id", "kind", "name", "at", "plan", "recipe_digest", "seed", "seconds", "peak_memory", "output", "verdict"]
     written = io.StringIO()
     lines = csv.writer(written)
     columns = [f"{name}{part}" for name in names for part in ("", " stderr", " limited")]
-    lines.writerow([*plain, "models", *columns, "recipe"])
+    lines.writerow([*_PLAIN, "models", *columns, "recipe"])
     for run in rows:
         data = run.as_data()
         scores = [cell for name in names for cell in _score_cells(run.score(name))]
         models = " ".join(f"{each.name}@{each.revision}" if each.revision else each.name for each in run.parents)
-        lines.writerow([*(data[name] for name in plain), models, *scores, run.recipe])
+        lines.writerow([*(data[name] for name in _PLAIN), models, *scores, run.recipe])
     return written.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 import os
@@ -289,6 +290,37 @@ def test_runs_are_exported_as_csv(lamina: Lamina, folder: Path, ledger_file: Pat
     (row,) = csv.DictReader(io.StringIO((folder / "runs.csv").read_text()))
     assert (row["name"], row["skills"], row["recipe"]) == ("a, b", "0.5", "x: 1\n")
     assert len(list(csv.reader(io.StringIO(lamina("runs", "export").out)))) == 3
+
+
+def test_an_export_replaces_an_export_and_nothing_else_unless_it_is_told_to(
+    lamina: Lamina, folder: Path, ledger_file: Path
+) -> None:
+    add(ledger_file, Run("eval", "a"))
+    refused = lamina("runs", "export", "average.yml")
+    assert refused.code == 2
+    assert "average.yml is there and is no export of runs" in refused.err
+    assert "--force" in refused.err
+    assert (folder / "average.yml").read_text() == AVERAGE
+    assert lamina("runs", "export", "runs.csv").code == lamina("runs", "export", "runs.csv").code == 0
+    assert lamina("runs", "export", "average.yml", "--force").code == 0
+    assert (folder / "average.yml").read_text() == (folder / "runs.csv").read_text()
+
+
+def test_an_export_that_cannot_be_written_leaves_the_older_one(
+    lamina: Lamina, folder: Path, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(ledger_file, Run("eval", "a"))
+    lamina("runs", "export", "runs.csv")
+    before = (folder / "runs.csv").read_text()
+
+    def full(path: Path, _content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert lamina("runs", "export", "runs.csv").code == 1
+    assert (folder / "runs.csv").read_text() == before
+    assert not [*folder.glob("*.part")]
 
 
 def test_a_thousand_rows_are_ranked_in_half_a_second(lamina: Lamina, ledger_file: Path) -> None:

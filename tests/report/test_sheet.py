@@ -85,7 +85,7 @@ def test_what_is_not_known_is_said_in_a_line_and_no_error(lamina: Lamina, folder
     assert run.out.startswith("plain-report.html · 4.8 MB · without scores, verdict, input of the layers and 1 more")
     written = (folder / "plain-report.html").read_text()
     assert "left out by --quick" in written
-    assert "<code>lamina eval plain --parents</code>" in written
+    assert "<code>lamina eval plain --parents --tasks TASK</code>" in written
 
 
 def test_parents_that_are_gone_cost_the_layer_map_and_nothing_else(lamina: Lamina, out: Path, folder: Path) -> None:
