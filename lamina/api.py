@@ -29,7 +29,7 @@ from lamina.expressions.shared import Shared
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import merge_run
 from lamina.model_ref import ModelRef, parse_model_ref
-from lamina.models.plain import PlainModel, files_of, open_model
+from lamina.models.plain import PlainModel, files_of, folder_like, open_model
 from lamina.planners.merge import plan_merge
 from lamina.planners.origins import explanation
 from lamina.planners.ranges import slices_of
@@ -256,6 +256,7 @@ def reproduce(
     *,
     digests_only: bool = False,
     recipe: RecipeLike | None = None,
+    beside: Sequence[str | Path] = (),
     workers: int | None = None,
     memory: int | None = None,
     on_start: Callable[[int], None] = lambda _nbytes: None,
@@ -265,20 +266,33 @@ def reproduce(
     """Check a published folder against its `lamina.json`, and make its merge again to compare. Writes nothing.
 
     `recipe` is by default the copy that the folder holds; seed and other options are those of its record, and models
-    of the Hub are read at the commits that it has.
+    of the Hub are read at the commits that it has. Where the folder's own recipe counts, its models are looked for in
+    the folders `beside` first: where the recipe lay when it was merged, for instance.
     `on_start` is called with the number of bytes to come. Raises CheckpointError where there is no record.
     """
     started, out = time.monotonic(), Path(out)
+    if not out.is_dir():
+        raise CheckpointError(_no_folder(out))
     known = checked_record(made_by(out), str(out / MADE_BY))
     nbytes = sum(size for name, size in known.files.items() if name not in known.file_digests)
     on_start(nbytes if digests_only else 2 * nbytes)
     differing = differing_in_place(out, known, progress)
     if not digests_only:
         asked = Options(**{**known.options, **options})  # type: ignore[typeddict-item]
-        planned = _planned(out if recipe is None else recipe, asked)
+        first = [Path(folder) for folder in beside if recipe is None]
+        planned = _planned(out if recipe is None else recipe, asked, beside=first)
         differing += _made_again(planned, known, workers, memory, progress)
     took = time.monotonic() - started
     return Reproduction(out, digests_only, tuple(differing), len(known.tensors), nbytes, took)
+
+
+def _no_folder(out: Path) -> str:
+    """The letter for what is no folder that could be made again."""
+    takes = f"what is made again is the folder of a merge, in which {MADE_BY} lies"
+    if out.suffix in RECIPE_ENDINGS and out.is_file():
+        return f"{out} is a recipe, and {takes}. It goes with a recipe that is not its own by `--recipe {out}`."
+    meant = folder_like(str(out), Path())
+    return f"there is no folder {out}, and {takes}.{f' Did you mean `{meant}`?' if meant else ''}"
 
 
 def _made_again(
@@ -483,15 +497,19 @@ def _planned(
     options: Options,
     trace: Trace | None = None,
     opened: dict[ModelRef, PlainModel] | None = None,
+    beside: Sequence[Path] = (),
 ) -> _Planned:
-    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others."""
+    """Read a recipe, open its models, plan it. `opened` has the models that are open already, and gets the others.
+
+    Models are looked for in the folders `beside` first.
+    """
     hub = hub_options(options)
     recipe = _recipe(source, hub, border=options.get("border", "normal"), set_values=options.get("set_values", ()))
     opened = {} if opened is None else opened
 
     def open_once(ref: ModelRef) -> PlainModel:
         if ref not in opened:
-            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub))
+            opened[ref] = open_model(str(ref), files_of(ref, recipe.folder, hub, first=beside))
         return opened[ref]
 
     found = plan_merge(

@@ -71,8 +71,8 @@ def check_behaviour(
     """Run the model and its parents, one after the other, on the same tokens. Needs the extra `hf`.
 
     Sections: loads, language, seams, answers, cache. A parent in whose tokenizer the tokens mean something else is
-    left out of what needs the same tokens. `quick`: a quarter of the tokens, and no answers. `hint` goes with a loss
-    that nothing explains.
+    left out of what needs the same tokens, and so is one whose loss is not finite. `quick`: a quarter of the tokens,
+    and no answers. `hint` goes with a loss that nothing explains.
     """
     progress(f"loading {short_name(model.name)}")
     try:
@@ -101,7 +101,12 @@ def check_behaviour(
         if other.tokenizer is None:
             sections.append(Section("parent", not_run=f"{short_name(parent.name)} has no tokenizer"))
         elif _tokens(other, rows) == tokens:
-            parents.append(_behaviour(parent, other, rows, quick, progress))
+            theirs = _behaviour(parent, other, rows, quick, progress)
+            if all(np.isfinite(each.losses).all() for each in theirs.observed.values()):
+                parents.append(theirs)
+            else:
+                told = f"{short_name(parent.name)} has no finite loss: `lamina check {parent.name}` looks into it"
+                sections.append(Section("parent", not_run=told))
         else:
             told = f"{short_name(parent.name)} has another tokenizer: its loss is not comparable token by token"
             sections.append(Section("parent", not_run=told))

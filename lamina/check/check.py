@@ -39,7 +39,7 @@ def check(
     parents: Sequence[str | Path] = (),
     *,
     recipe: RecipeLike | None = None,
-    beside: Path | None = None,
+    beside: Sequence[Path] = (),
     options: Options | None = None,
     allow_own_code: bool = False,
     hub: HubOptions | None = None,
@@ -56,7 +56,7 @@ def check(
     """Check a folder, or a model of the Hub, against its parents and the recipe that made it.
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
-    the names that it gives, from the folder `beside` where that is given, or among `parents` by the last part of
+    the names that it gives, from the folders `beside` first, or among `parents` by the last part of
     their name. It is planned with `options`, by default with those that the folder's record has; `allow_own_code` runs
     the merge method that it brings. Reads the model once, and of the parents what was copied.
 

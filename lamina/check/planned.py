@@ -65,14 +65,14 @@ def planned(
     options: Options | None,
     hub: HubOptions,
     stack: ExitStack,
-    beside: Path | None = None,
+    beside: Sequence[Path] = (),
     *,
     allow_own_code: bool = False,
 ) -> Planned | str:
     """The plan that made the folder; a sentence where it cannot be had, "" where the folder has no recipe.
 
-    `options` are those that the recipe was merged with; without them those that the folder's record has. `beside` is
-    the folder from which the names in the recipe that it carries lead; by default itself. `allow_own_code` lets that
+    `options` are those that the recipe was merged with; without them those that the folder's record has. `beside` are
+    folders beside which the models of the recipe that it carries are looked for first. `allow_own_code` lets that
     recipe run the merge method that it brings.
     """
     record = record_of(own)
@@ -88,7 +88,7 @@ def planned(
     def open_parent(ref: ModelRef) -> PlainModel:
         if ref not in read:
             folder = _named_alike(ref, parents) or files_of(
-                ref, beside if beside and given is None else recipe.folder, hub
+                ref, recipe.folder, hub, first=beside if given is None else ()
             )
             read[ref] = stack.enter_context(kept(open_model(str(ref), folder)))
         return read[ref]

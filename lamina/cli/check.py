@@ -21,7 +21,7 @@ from lamina.cli.options import hub_options, workers_option
 from lamina.cli.progress import MovingLine
 from lamina.cli.sizes import Size
 from lamina.ledger.notebook import Notebook
-from lamina.ledger.noting import folder_noted
+from lamina.ledger.noting import folders_noted
 from lamina.wording import in_bytes, in_seconds, listed
 
 # What `lamina check --json` prints, by key.
@@ -112,7 +112,7 @@ def check(
     Example: lamina check out --parents examples/models/base
     """
     report = check_with_progress(
-        model, parents, recipe=recipe, beside=folder_noted(notebook, model), hub=hub, workers=workers,
+        model, parents, recipe=recipe, beside=folders_noted(notebook, model), hub=hub, workers=workers,
         allow_own_code=allow_own_code, quiet=quiet or as_json,
         behaviour=not weights_only, quick=quick, memory=memory, device=device,
         texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,

@@ -6,7 +6,7 @@ import click
 
 from lamina import api
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.options import recipe_options
+from lamina.cli.options import recipe_options, refuse_swapped
 from lamina.recipe.load import RecipeLike
 
 
@@ -19,6 +19,7 @@ def explain(recipe: RecipeLike, options: api.Options, tensor: str, as_json: bool
 
     Example: lamina explain solar.yml model.layers.9.mlp.up_proj.weight
     """
+    refuse_swapped("explain", recipe, tensor)
     found = api.explain(recipe, tensor, **options)
     if as_json:
         print_json(found.as_data())

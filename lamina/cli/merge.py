@@ -17,7 +17,7 @@ from lamina.checkpoints.writer import made_by
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.mergekit_flags import ON_CPU, idle_flags
-from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
+from lamina.cli.options import memory_option, recipe_options, refuse_swapped, shard_size_option, workers_option
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
 from lamina.ledger.notebook import Notebook
@@ -97,6 +97,7 @@ def merge(
 
     Example: lamina merge solar.yml out
     """
+    refuse_swapped("merge", recipe, out)
     options["copy_tokenizer"], options["write_model_card"] = copy_tokenizer, write_model_card
     options["unlike_models"] = allow_crimes
     limits: dict[str, Any] = {"workers": workers, "memory": memory, "shard_size": shard_size}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from lamina.api import Options
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.sizes import Size
-from lamina.recipe.load import RecipeLike
+from lamina.recipe.load import RECIPE_ENDINGS, RecipeLike
 
 Command = Callable[..., object]
 
@@ -131,6 +132,14 @@ shard_size_option = click.option(
     show_default=True,
     help="Largest output file; 0 for a single one.",
 )  # fmt: skip
+
+
+def refuse_swapped(verb: str, recipe: RecipeLike, other: str | Path) -> None:
+    """Raises UsageError where the recipe of a command line is its second argument, and the first is none."""
+    second = Path(other)
+    if isinstance(recipe, Path) and not recipe.is_file() and second.suffix in RECIPE_ENDINGS and second.is_file():
+        right = shlex.join(["lamina", verb, str(second), str(recipe)])
+        raise click.UsageError(f"`{recipe}` is no recipe's file, and `{second}` is one: RECIPE comes first, `{right}`.")
 
 
 def _source(recipe: str) -> RecipeLike:

@@ -16,7 +16,7 @@ from lamina import api
 from lamina.checkpoints.files import write_file
 from lamina.checkpoints.layout import DEFAULT_SHARD_SIZE
 from lamina.cli.answer import json_option, print_json
-from lamina.cli.options import memory_option, recipe_options, shard_size_option, workers_option
+from lamina.cli.options import memory_option, recipe_options, refuse_swapped, shard_size_option, workers_option
 from lamina.plans.picture import layer_map_svg
 from lamina.plans.plan import Notice
 from lamina.plans.show import MARK, PLAN_FIELDS, as_data, notice_lines, table
@@ -76,6 +76,8 @@ def plan(
 
     Example: lamina plan solar.yml
     """
+    if out is not None:
+        refuse_swapped("plan", recipe, out)
     if as_slices:
         written = api.as_slices(recipe, **options)
         click.echo(json.dumps(yaml.safe_load(written), indent=2) + "\n" if as_json else written, nl=False)

@@ -11,8 +11,11 @@ import click
 from lamina import api
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.cli.answer import json_option, print_json
+from lamina.cli.ledger_options import ledger_option
 from lamina.cli.options import hub_options, memory_option, workers_option
 from lamina.cli.progress import MovingLine
+from lamina.ledger.notebook import Notebook
+from lamina.ledger.noting import folders_noted
 from lamina.wording import counted, in_bytes, in_seconds
 
 # What `lamina reproduce --json` prints, by key.
@@ -37,6 +40,7 @@ REPRODUCTION_FIELDS = {
 @workers_option
 @memory_option
 @json_option
+@ledger_option
 def reproduce(
     out: Path,
     digests_only: bool,
@@ -46,20 +50,26 @@ def reproduce(
     workers: int | None,
     memory: int | None,
     as_json: bool,
+    ledger: Path | None,
 ) -> None:
     """Make the merge in OUT again, and compare every tensor. Nothing is written.
 
     The files of OUT are compared with the digests in its lamina.json first. Models are looked for as the recipe
-    names them, beside it and in the working directory; those of the Hub at the commits that lamina.json has. Exits
+    names them: beside it and from where it was merged, if the ledger knows, then in OUT and in the working
+    directory; those of the Hub at the commits that lamina.json has. Exits
     with 3 where anything differs.
 
     Example: lamina reproduce out --digests-only
     """
+    notebook = Notebook(
+        ledger, tell=lambda why: click.echo(f"the ledger is not asked where models lie: {why}", err=True)
+    )
     line = MovingLine(enabled=not as_json and sys.stderr.isatty())
     try:
         found = api.reproduce(
             out, digests_only=digests_only, recipe=recipe, workers=workers, memory=memory,
-            on_start=line.start, progress=line.advance, allow_own_code=allow_own_code,
+            beside=folders_noted(notebook, out), allow_own_code=allow_own_code,
+            on_start=line.start, progress=line.advance,
             cache_dir=hub.cache_dir, token=hub.token, offline=hub.offline, revision=hub.revision,
         )  # fmt: skip
     finally:

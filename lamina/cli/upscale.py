@@ -77,7 +77,9 @@ class _Layers(click.ParamType[tuple[int, ...]]):
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(2), metavar="N", help="--scan: choose on N rows of each text.")
 @click.option("--device", metavar="NAME", help="--scan: where the model is run: cpu, cuda.  [default: cpu]")
-@click.option("--recipe", "only_recipe", is_flag=True, help="Print the recipe that it stands for, nothing else.")
+@click.option(
+    "--recipe", "only_recipe", is_flag=True, help="Print the recipe that it stands for, nothing else; needs no OUT."
+)
 @hub_options
 @workers_option
 @memory_option
@@ -130,7 +132,7 @@ def upscale(
             raise click.UsageError(f"--scan tries every cut of two whole copies: leave out {', '.join(foreign)}.")
         _scan(model, out, to, drop, texts, limit, device or "cpu", memory, hub, notebook, as_json=as_json, quiet=quiet)
         return
-    if out is None:
+    if out is None and not only_recipe:
         raise click.UsageError("Missing argument 'OUT'.")
     if texts or limit is not None or device is not None:
         raise click.UsageError("--text, --limit and --device are what a model is run with: they go with --scan.")
@@ -139,7 +141,7 @@ def upscale(
         model, out, method=method, to=to, drop=drop, first=first, overlap=overlap,
         scale_repeated=scale_repeated, add=add, at=at or (), **options,  # type: ignore[misc]
     )  # fmt: skip
-    if only_recipe:
+    if only_recipe or out is None:
         click.echo(recipe.text, nl=False)
         return
     limits: dict[str, Any] = {"workers": workers, "memory": memory, "shard_size": shard_size, "force": force}

@@ -42,14 +42,16 @@ class Notebook:
 
     def runs(self, kind: Kind, plan: str) -> list[Run]:
         """What was noted of a plan's digest, newest first."""
-        return self._with_ledger(lambda ledger: ledger.runs(kind=kind, plan=plan)) or []
+        return self._with_ledger(lambda ledger: ledger.runs(kind=kind, plan=plan), reading=True) or []
 
-    def _with_ledger(self, use: Callable[[Ledger], T]) -> T | None:
+    def _with_ledger(self, use: Callable[[Ledger], T], *, reading: bool = False) -> T | None:
         if not self.wanted:
             return None
         try:
             from lamina.ledger.ledger import Ledger, ledger_file  # some builds of Python come without SQLite
 
+            if reading and not ledger_file(self._file).exists():
+                return None  # who only reads makes no file
             with Ledger(ledger_file(self._file)) as ledger:
                 return use(ledger)
         except (LedgerError, ImportError) as error:

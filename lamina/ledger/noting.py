@@ -14,6 +14,7 @@ from lamina.plans.plan import Plan
 from lamina.recipe.load import Recipe
 
 FOLDER = "recipe_folder"  # of the details of whatever has a recipe: where the names in its recipe lead from
+WORKING = "working_folder"  # of the details of a merge: where else they may lead from, where that is another folder
 
 
 def merge_run(
@@ -37,18 +38,24 @@ def merge_run(
         output=str(out.absolute()),
         details={
             FOLDER: str(recipe.folder.absolute()),
+            **({} if recipe.folder.absolute() == Path().absolute() else {WORKING: str(Path().absolute())}),
             **({"non_finite": list(non_finite)} if non_finite else {}),
         },
         key=xxhash.xxh3_128_hexdigest("\n".join(made).encode()),
     )
 
 
-def folder_noted(notebook: Notebook, out: str | Path) -> Path | None:
-    """The folder beside which a merge, that a row tells of, found its models; None where none does, or it is gone."""
+def folders_noted(notebook: Notebook, out: str | Path) -> list[Path]:
+    """The folders beside which a merge, that rows tell of, may have found its models: those that are still there."""
     plan = str(made_by(Path(out)).get("plan", "")) if Path(out).is_dir() else ""
     rows = notebook.runs("merge", plan) if plan else []
-    folders = (Path(str(row.details[FOLDER])) for row in rows if FOLDER in row.details)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    return folders_of(rows)
+
+
+def folders_of(rows: Iterable[Run]) -> list[Path]:
+    """Where the names of models in the recipes of rows may lead from, as far as it is still there."""
+    named = (str(row.details[key]) for row in rows for key in (FOLDER, WORKING) if key in row.details)
+    return [folder for folder in map(Path, dict.fromkeys(named)) if folder.is_dir()]
 
 
 def parents_of(plan: Plan) -> tuple[Parent, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lamina.architectures.infer import Architecture, infer_architecture
@@ -15,7 +15,7 @@ from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, op
 from lamina.checkpoints.files import is_folder
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError
+from lamina.errors import CheckpointError, nearest
 from lamina.expressions.nodes import Expr, Read
 from lamina.model_ref import ModelRef
 
@@ -57,21 +57,47 @@ def open_model(name: str, source: Path | ModelFiles) -> PlainModel:
     return PlainModel(name, checkpoint, parse_json(files.read("config.json"), f"{files.label}/config.json"))
 
 
-def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
+def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Sequence[Path] = ()) -> ModelFiles:
     """The files of the model that a recipe in the folder `beside` means.
 
-    A folder beside the recipe, else one in the working directory, else a model of the Hub. Raises
-    CheckpointError where there is none of them.
+    A folder beside the recipe, else one in the working directory, else a model of the Hub; before all of these one in
+    a folder of `first`. Raises CheckpointError, with the places, where there is none of them.
     """
     try:
         path = Path(ref.path).expanduser()
     except (RuntimeError, ValueError) as error:  # `~` of an unknown user, or of a zero byte
         raise CheckpointError(f"`{ref.path}` cannot be looked for: {error}") from error
+    places = [*(folder / path for folder in first), beside / path]
     # The shortened way is for a recipe whose own folder is still to be made: no file system goes back from there.
-    for folder in dict.fromkeys((beside / path, Path(os.path.normpath(beside / path)), path)):
+    shortened = (each for place in places for each in (place, Path(os.path.normpath(place))))
+    for folder in dict.fromkeys((*shortened, path)):
         if is_folder(folder):
             return LocalFiles(folder)
+    looked = list(dict.fromkeys(map(str, (*places, path))))
     if ref.is_hub_id:
-        return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
-    looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")
+        try:
+            return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
+        except CheckpointError as error:
+            if len(looked) == 1:
+                raise
+            raise CheckpointError(f"{error} As a folder it was looked for at {' and '.join(looked)}.") from error
+    raise CheckpointError(f"there is no folder {' or '.join(looked)}, and a model of the Hub is written `org/name`.")
+
+
+def folder_like(path: str, beside: Path) -> str | None:
+    """The model that a path which leads to none is likely meant for; None where none is near.
+
+    The folder of the file that it leads to, or the model's folder in the same place whose name is near its own.
+    """
+    meant = PurePath(path)
+    try:
+        if (beside / meant).is_file():
+            return str(meant.parent)
+        around = (beside / meant).parent
+        there = [each.name for each in around.iterdir() if each.name != meant.name and (each / "config.json").is_file()]
+    except (OSError, ValueError):  # a folder that may not be listed, or none; ValueError: a zero byte in the name
+        return None
+    near = nearest(meant.name, there)
+    if near is None:  # letters that changed places make a word of three too unlike
+        near = next((name for name in sorted(there) if sorted(name) == sorted(meant.name)), None)
+    return None if near is None else str(meant.parent / near)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePath
 
 from lamina.errors import CheckpointError, nearest
 from lamina.model_ref import AdapterRef, ModelRef
-from lamina.models.plain import PlainModel
+from lamina.models.plain import PlainModel, folder_like
 from lamina.planners.request import Findings
 from lamina.planners.vocabularies import place_of_wish
 from lamina.recipe.load import Recipe
@@ -61,18 +60,7 @@ def opened(recipe: Recipe, open_model: OpenModel, findings: Findings) -> dict[Mo
 def _tell_of_missing(ref: ModelRef, error: CheckpointError, way: Way, findings: Findings) -> None:
     """A model that is not there, and what may be meant: a word for a model, a folder nearby."""
     words = ("union", "base") if way[0] in ("tokenizer", "tokenizer_source") else ()
-    folder, path = findings.recipe.folder, PurePath(ref.path)
-    around = (folder / path).parent
-    try:
-        beside = [each.name for each in around.iterdir() if each.name != path.name and (each / "config.json").is_file()]
-        is_file = (folder / path).is_file()
-    except (OSError, ValueError):  # ValueError: a zero byte in the name
-        beside, is_file = [], False
-    meant = nearest(ref.path, words)
-    if meant is None and is_file:
-        meant = str(path.parent)
-    elif meant is None and (near := nearest(path.name, beside)) is not None:
-        meant = str(path.parent / near)
+    meant = nearest(ref.path, words) or folder_like(ref.path, findings.recipe.folder)
     said = str(error) if str(error)[-1:] in (".", "?", ")", "`") else f"{error}."
     message = f"{said}{f' Did you mean `{meant}`?' if meant else ''}"
     if words and meant is None:

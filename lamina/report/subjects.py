@@ -15,7 +15,7 @@ from lamina.errors import CheckpointError, LaminaError
 from lamina.execute.reproduce import checked_record
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.merges import by_merge, recipes_of
-from lamina.ledger.noting import FOLDER
+from lamina.ledger.noting import folders_of
 from lamina.ledger.runs import Run
 from lamina.plans.plan import Plan
 from lamina.recipe.load import CARRIED_RECIPES, Recipe, load_recipe, names_a_recipe, parse_recipe
@@ -157,8 +157,7 @@ def _folders(rows: Sequence[Run], ledger: Ledger | None = None) -> list[Path]:
     merges = [] if ledger is None else ledger.runs(kind="merge")
     alike = {run.parents for run in rows if run.parents}
     noted = [run for run in (*rows, *merges) if run in rows or run.parents in alike]
-    found = [Path(str(run.details[FOLDER])) for run in noted if FOLDER in run.details]
-    return [*dict.fromkeys(each for each in found if each.is_dir()), Path()]
+    return [*folders_of(noted), Path()]
 
 
 def _tried(recipes: Sequence[Recipe], options: Mapping[str, Any], hub: HubOptions) -> _Planned:

@@ -180,3 +180,39 @@ def test_the_shell_completes_verbs_and_flags(folder: Path) -> None:
 def test_the_exit_codes_on_the_page_are_those_that_there_are() -> None:
     assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 130, 141}
     assert entry.VERBS
+
+
+@pytest.mark.parametrize(
+    "asked", [("check", "models/rve"), ("diff", "models/rve", "models/rev"), ("chat", "models/rve"),
+              ("eval", "models/rve", "--tasks", "skills"), ("reproduce", "models/rve"),
+              ("check", "models/rev/model.safetensors")]
+)  # fmt: skip
+def test_a_folder_that_is_not_there_gets_the_name_of_the_one_near_it(lamina: Lamina, asked: tuple[str, ...]) -> None:
+    run = lamina(*asked, "--offline")
+    assert run.code == 2
+    assert "Did you mean `models/rev`?" in " ".join(run.err.split())
+
+
+def test_a_recipe_is_no_folder_to_look_at_or_to_make_again(lamina: Lamina) -> None:
+    looked, again = lamina("check", "average.yml"), lamina("reproduce", "average.yml")
+    assert looked.code == again.code == 2
+    assert "average.yml is a recipe, " in looked.err
+    assert "`lamina merge average.yml OUT`" in looked.err
+    assert "average.yml is a recipe, and what is made again is the folder of a merge" in again.err
+    assert "there is no folder nowhere, and what is made again" in lamina("reproduce", "nowhere").err
+
+
+@pytest.mark.parametrize(
+    ("verb", "first"), [("merge", "out"), ("merge", "models"), ("plan", "out"), ("explain", "model.norm.weight")]
+)
+def test_arguments_that_changed_places_are_told_as_that(lamina: Lamina, folder: Path, verb: str, first: str) -> None:
+    before = sorted(folder.iterdir())
+    run = lamina(verb, first, "average.yml")
+    assert run.code == 2
+    assert f"RECIPE comes first, `lamina {verb} average.yml {first}`." in " ".join(run.err.split())
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_tensor_that_is_called_as_no_file_is_not_taken_for_a_recipe(lamina: Lamina) -> None:
+    assert lamina("explain", "average.yml", "model.norm.weight").code == 0
+    assert "no such file" in lamina("merge", "absent.yml", "absent-too.yml").err

@@ -67,6 +67,15 @@ def test_a_model_that_holds_nan_is_broken_and_is_not_run(lamina: Lamina, spoilt:
     assert "nats" not in run.out
 
 
+@pytest.mark.usefixtures("spoilt")
+def test_a_parent_that_holds_nan_is_left_out_and_is_no_fault_of_the_model(lamina: Lamina) -> None:
+    run = lamina("check", "models/rev", "--parents", "spoilt", "--quick", "--json")
+    assert run.code == 0
+    assert [each["told"] for each in run.data["sections"] if each["name"] == "parent"] == [
+        "spoilt has no finite loss: `lamina check spoilt` looks into it"
+    ]
+
+
 def test_the_mildest_verdict_that_fails_may_be_needs_training(lamina: Lamina, folder: Path) -> None:
     (folder / "deep.yml").write_text(DEEP)
     assert lamina("merge", "deep.yml", "deep").code == 0

@@ -216,3 +216,33 @@ def test_a_merge_by_a_method_of_ones_own_is_made_again_when_its_code_may_run(lam
     code.write_text(code.read_text().replace("return lambda_", "return 0.9 * lambda_"))
     run = lamina("reproduce", "out", "--allow-own-code")
     assert (run.code, "other bytes when it is made again" in run.out) == (3, True)
+
+
+@pytest.mark.parametrize("verb", [("reproduce",), ("check", "--weights-only")])
+def test_models_are_found_from_another_folder_where_the_ledger_says_the_recipe_was(
+    lamina: Lamina, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert lamina(*verb, merged).code == 0
+    run = lamina(*verb, merged, "--ledger", elsewhere / "empty.db", "--offline")
+    told = " ".join(f"{run.out} {run.err}".split())
+    print(told)
+    assert not (elsewhere / "empty.db").exists() or verb[0] == "check"  # which notes what it found
+    assert f"looked for at {merged}/models/sort and models/sort." in told
+
+
+@pytest.mark.parametrize("verb", [("reproduce",), ("check", "--weights-only")])
+def test_models_of_the_folder_in_which_was_merged_are_found_from_another(
+    lamina: Lamina, folder: Path, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    """The recipe lies in yet another, and no model beside it."""
+    for name in ("recipes", "elsewhere"):
+        (folder / name).mkdir()
+    (folder / "recipes" / "slerp.yml").write_text(SLERP)
+    assert lamina("merge", "recipes/slerp.yml", "out").code == 0
+    monkeypatch.chdir(folder / "elsewhere")
+    run = lamina(*verb, folder / "out")
+    assert run.code == 0
+    assert "made again, to the bit" in run.out or "with the values that the recipe" in " ".join(run.out.split())

@@ -70,6 +70,8 @@ def test_the_recipe_can_be_had_alone(lamina: Lamina, folder: Path) -> None:
     (folder / "piped.yml").write_text(run.out)
     assert lamina("plan", "piped.yml").code == 0
     assert not (folder / "deep.yml").exists()
+    alone = lamina("upscale", BASE, "--to", 6, "--recipe")
+    assert (alone.code, alone.out) == (0, run.out)
 
 
 def test_json_tells_where_the_recipe_is(lamina: Lamina) -> None:
