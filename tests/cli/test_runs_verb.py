@@ -129,11 +129,11 @@ def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledge
         Run("check", "out", plan="p", verdict="suspicious"),
     )
     assert lamina("runs", "--sort", "skills").out.splitlines() == [
-        "run  recipe        skills       from best    loss   health",
-        "r3   better        90.0 ± 1.6   best         4.000  suspicious",
-        "r1   worse         80.0 ± 1.6   -10.0 ± 4.4  4.100",  # 1.96 · 1.6 · sqrt(2)
+        "run  recipe  skills       from best    loss   health",
+        "r3   better  90.0 ± 1.6   best         4.000  suspicious",
+        "r1   worse   80.0 ± 1.6   -10.0 ± 4.4  4.100",  # 1.96 · 1.6 · sqrt(2)
         "* of a part of the items: not ranked beside whole ones",
-        "r2   tenth         99.0 ± 1.6*",
+        "r2   tenth   99.0 ± 1.6*",
         "",
         "best: r3 better; beyond chance of the other.",
         "± of a difference is half its 95% interval. r1 has no answers to the same items: taken as independent.",
@@ -180,9 +180,9 @@ def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) ->
         Run("eval", "half", scores=(score(1.0, "rev"),)),
     )
     assert lamina("runs", "--sort", "rev,sort").out.splitlines()[:3] == [
-        "run  recipe        rev,sort    from best    rev         sort        health",
-        "r2   both          85.0 ± 1.1  best         90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
-        "r1   one-sided     74.0 ± 1.1  -11.0 ± 3.1  98.0 ± 1.6  50.0 ± 1.6",
+        "run  recipe     rev,sort    from best    rev         sort        loss   health",
+        "r2   both       85.0 ± 1.1  best         90.0 ± 1.6  80.0 ± 1.6  4.000",  # 1.6 / sqrt(2)
+        "r1   one-sided  74.0 ± 1.1  -11.0 ± 3.1  98.0 ± 1.6  50.0 ± 1.6",
     ]
     assert "in one unit" in lamina("runs", "--sort", "rev,loss").err
     assert "has a score `max`" in lamina("runs", "--sort", "rev,max").err
@@ -232,6 +232,51 @@ def test_a_long_name_keeps_its_end_and_the_table_its_width(
     lines = lamina("runs", "--sort", "skills").out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "t=0.3" in lines[1]
+
+
+def test_as_many_scores_are_shown_as_the_width_holds_and_the_others_are_named(
+    lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"task{number}" for number in range(8)]
+    add(ledger_file, *(Run("eval", "many", scores=tuple(score(0.5, name) for name in names)) for _ in range(3)))
+    add(ledger_file, Run("eval", "other", scores=(score(0.7, "lonely", limited=True),)))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert lamina("runs").out.splitlines()[0].split() == ["run", "when", "kind", "recipe", "lonely", *names, "health"]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = lamina("runs").out.splitlines()
+    assert lines[0].split() == ["run", "when", "kind", "recipe", "lonely", "task0", "task1", "health"]
+    assert "70.0 ± 1.6*" in lines[1]
+    assert lines[5:] == [
+        "not shown: task2, task3, task4, task5, task6, task7",
+        "`--sort NAME` ranks by one of them, `lamina runs show rN` has all of a row.",
+        "* of a part of the items only",
+    ]
+    ranked = lamina("runs", "--sort", "task5").out.splitlines()
+    assert ranked[0].split() == ["run", "recipe", "task5", "from", "best", "task0", "task1", "health"]
+    assert ranked[4] == "not shown: task2, task3, task4, task6, task7"
+    assert not [line for line in ranked if "*" in line]
+
+
+def test_sorted_by_their_mean_both_kinds_of_questions_stand_in_80_columns(
+    lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    kinds = (score(0.9, "rev"), score(0.8, "sort"))
+    add(ledger_file, *(Run("eval", f"slerp.yml parameters.t=0.{n}", scores=kinds) for n in range(2)))
+    assert lamina("runs", "--sort", "skills").out.splitlines()[0].split()[-3:] == ["rev", "sort", "health"]
+
+
+def test_names_of_one_end_stay_told_apart(lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    changed = [
+        f"skills.yml models[{number}].parameters.weight={value}" for number in (0, 1) for value in ("0.1", "0.3")
+    ]
+    add(ledger_file, *(Run("eval", name, scores=(score(0.5),)) for name in changed))
+    lines = lamina("runs").out.splitlines()
+    assert max(map(len, lines[:5])) <= 60
+    names = [line[24:].split()[0] for line in lines[1:5]]
+    assert len({*names}) == 4
+    assert all(value in name for value, name in zip(["0.3", "0.1"] * 2, names, strict=True))
 
 
 def test_all_of_a_run_is_shown(lamina: Lamina) -> None:
