@@ -187,7 +187,11 @@ def merge(
         planned.close()
     took, peak = time.monotonic() - started, peak_memory()
     row = merge_run(found, planned.recipe, out, seconds=took, peak_memory=peak, non_finite=non_finite)
-    (notebook or Notebook()).note(row)
+    notebook = notebook or Notebook()
+    if already_there:
+        notebook.note_once(row)
+    else:
+        notebook.note(row)
     return Result(out, found, planned.recipe, layout, took, peak, already_there, non_finite, resumed)
 
 
@@ -558,7 +562,9 @@ def _is_there(out: Path, found: Plan) -> bool:
     if not out.is_dir() or not occupants(out):
         return False
     if made_by(out).get("plan") != found.digest:
-        raise _refused(out, "exists and was not made by this recipe")
+        seed = made_by(out).get("seed")
+        other = f", but by another one or with another seed ({seed})" if seed not in (None, found.seed) else ""
+        raise _refused(out, f"exists and was not made by this recipe{other}")
     return True
 
 
@@ -566,8 +572,12 @@ def _check_unchanged(out: Path, inputs: Sequence[Mapping[str, Any]]) -> None:
     """Raises OutputError where `out` is not whole, or other models went into it."""
     then = made_by(out).get("inputs")
     known = [{**each, "tensors": None} for each in then if isinstance(each, dict)] if isinstance(then, list) else []
-    if known != [{**each, "tensors": None} for each in inputs]:
-        raise _refused(out, "was made by this recipe, and since then a model of it has changed")
+    now = [{**each, "tensors": None} for each in inputs]
+    if known != now:
+        other = ", ".join(str(each["model"]) for each in now if each not in known) or "other models"
+        # Models of one shape plan alike: a weight of 0, or an end of a slerp, leaves one of them out.
+        reason = f"what is read of {other} is not what was read for it: a model has changed, or the recipe has"
+        raise _refused(out, f"was made by a plan like this one, but {reason}")
     if damaged := damage(out):
         raise _refused(out, f"was made by this recipe, and is no longer whole ({', '.join(damaged[:3])})")
 

@@ -53,6 +53,7 @@ def test_the_commands_print_what_the_page_shows() -> None:
         words = [f"out-{number}" if word == "out" else word for word in shlex.split(command)]
         found = CliRunner().invoke(cli, words)
         said = str(found.exception) if isinstance(found.exception, LaminaError) else found.output
+        shown = shown.replace("lamina check out ", f"lamina check out-{number} ")
         pattern = ".*".join(re.escape(part.strip()) for part in shown.split("..."))
         assert re.search(pattern, re.sub(r"\s*\n\s+", " ", said), re.S), f"{command}\n{said}\nis not\n{shown}"
 

@@ -22,7 +22,7 @@ from lamina.check.likeness import Progress
 from lamina.check.models import opened
 from lamina.check.planned import Planned, check_request, planned, record_of
 from lamina.check.structure import check_structure
-from lamina.check.weights import check_weights, figures, idle_layers
+from lamina.check.weights import NON_FINITE, check_weights, figures, idle_layers
 from lamina.checkpoints.hub_client import HubOptions
 from lamina.errors import CheckpointError
 from lamina.execute.memory import peak_memory
@@ -30,6 +30,7 @@ from lamina.models.plain import PlainModel
 from lamina.recipe.load import RecipeLike
 
 NOTHING_KNOWN = "neither a recipe nor parents are known: name them with --parents MODEL"
+NOTHING_TO_RUN = "weights that are NaN or infinite make every answer NaN: there is nothing to measure"
 
 
 def check(
@@ -39,6 +40,7 @@ def check(
     recipe: RecipeLike | None = None,
     beside: Path | None = None,
     options: Options | None = None,
+    allow_own_code: bool = False,
     hub: HubOptions | None = None,
     behaviour: bool = True,
     quick: bool = False,
@@ -54,11 +56,12 @@ def check(
 
     Without `recipe` the one that the folder carries counts, if it carries one and the parents are found: under
     the names that it gives, from the folder `beside` where that is given, or among `parents` by the last part of
-    their name. It is planned with `options`, by
-    default with those that the folder's record has. Reads the model once, and of the parents what was copied.
+    their name. It is planned with `options`, by default with those that the folder's record has; `allow_own_code` runs
+    the merge method that it brings. Reads the model once, and of the parents what was copied.
 
     With `behaviour`, and the extra `hf` installed, the model and its parents are run on three bundled texts, or on
-    `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer;
+    `texts` by name, on a `device` of torch; one larger than `memory` bytes is brought in layer by layer; one with
+    weights that are not finite is not run;
     `quick` takes a quarter of the tokens and asks for no answers. `running` is called with each step of that, in words.
 
     Raises CheckpointError where the model or a parent cannot be opened, RecipeError where a recipe that was given
@@ -70,11 +73,13 @@ def check(
         known = {str(parent): stack.enter_context(opened(parent, hub)) for parent in parents}
         sections = [check_structure(own)]
         if _has_layers(own):
-            asked = planned(own, known, recipe, options, hub, stack, beside)
+            asked = planned(own, known, recipe, options, hub, stack, beside, allow_own_code=allow_own_code)
             found, descent = _by_weights(own, known, asked, workers, on_start, progress)
             sections += found
             ran: list[Section] = []
-            if behaviour:
+            if behaviour and _holds_nan(found):
+                ran = [Section("behaviour", not_run=NOTHING_TO_RUN)]
+            elif behaviour:
                 hint = asked.hint if isinstance(asked, Planned) else ""
                 ran = check_behaviour(
                     own, descent, memory=memory, device=device, texts=texts, quick=quick, hint=hint, progress=running
@@ -119,6 +124,10 @@ def _by_weights(
     sections += [chat] if chat is not None else []
     record = record_of(own)
     return [*sections, check_weights(own, found, {} if record is None else record.tensors)], descent
+
+
+def _holds_nan(sections: Sequence[Section]) -> bool:
+    return any(finding.code == NON_FINITE for section in sections for finding in section.findings)
 
 
 def _has_layers(own: PlainModel) -> bool:

@@ -33,8 +33,8 @@ Sample = NDArray[np.float64]
 class Kin:
     """A layer of another model that a layer is like: the mean cosine over the layer's matrices, and each one's.
 
-    `ratio` is the norm of the layer's sampled rows to that of the same rows there. Matrices that are zero count
-    for nothing here.
+    `ratio` is the norm of the layer's sampled rows to that of the same rows there. Matrices that are zero, or whose
+    sampled rows are not all finite, count for nothing here.
     """
 
     model: str
@@ -146,6 +146,8 @@ def cosine(one: Sample, other: Sample) -> float:
 def _kin(model: str, layer: int, own: Mapping[str, Sample], other: Mapping[str, Sample]) -> Kin:
     common = [key for key in own if key in other and own[key].shape == other[key].shape and own[key].any()]
     with np.errstate(invalid="ignore", over="ignore"):
-        lengths = [sum(float(side[key] @ side[key]) for key in common) for side in (own, other)]
-        cosines = {key: cosine(own[key], other[key]) for key in common}
+        squares = {key: (float(own[key] @ own[key]), float(other[key] @ other[key])) for key in common}
+        finite = {key: each for key, each in squares.items() if np.isfinite(each).all()}
+        cosines = {key: cosine(own[key], other[key]) for key in finite}
+    lengths = [sum(side) for side in zip(*finite.values(), strict=True)] or [0.0, 0.0]
     return Kin(model, layer, cosines, (lengths[0] / lengths[1]) ** 0.5 if lengths[1] else 0.0)

@@ -6,6 +6,7 @@ pass, and summed up by layer and class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -84,8 +85,22 @@ class Diff:
     def cosine_in_layers(self) -> float | None:
         """The median cosine of the matrices within layers: near 1 among kin, near 0 among strangers."""
         matrices = [each.likeness for each in self.compared if each.layer is not None and each.kind != NORMS]
-        known = [each.cosine for each in matrices if each.a_squared and each.b_squared]
+        known = [each.cosine for each in matrices if math.isfinite(each.cosine)]
         return median(known) if known else None
+
+    @cached_property
+    def non_finite(self) -> list[tuple[str, str, int]]:
+        """Of what was compared: the model, the tensor as it is called there, how many elements are NaN or infinite."""
+        held = (
+            (model, name, count)
+            for each in self.compared
+            for model, name, count in (
+                (self.a, each.pair.a, each.likeness.a_non_finite),
+                (self.b, each.pair.b, each.likeness.b_non_finite),
+            )
+            if count
+        )
+        return list(dict.fromkeys(held))  # a layer of a may stand against several
 
     @cached_property
     def descent(self) -> str:

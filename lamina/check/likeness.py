@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lamina.check.parallel import each
 from lamina.expressions.compute import Workspace
@@ -42,7 +43,8 @@ class Tensors(Protocol):
 class Likeness:
     """Sums over the elements of tensors a and b, in fp64; `+` joins those of several tensors.
 
-    `tensors`, of which `identical` are equal in every element; `elements`, of which `equal` are. With a base
+    `tensors`, of which `identical` are equal in every element; `elements`, of which `equal` are; `a_non_finite` and
+    `b_non_finite` count those that are NaN or infinite, with which every figure they enter is NaN. With a base
     c: sums over the task vectors a - c and b - c, of whose elements `moved` differ from zero in both, and
     `conflicting` have unlike signs there.
     """
@@ -60,13 +62,15 @@ class Likeness:
     moved_product: float = 0.0
     moved: int = 0
     conflicting: int = 0
+    a_non_finite: int = 0
+    b_non_finite: int = 0
 
     def __add__(self, other: Likeness) -> Likeness:
         return Likeness(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     @property
     def cosine(self) -> float:
-        """Of the angle between a and b; NaN where one of them is zero."""
+        """Of the angle between a and b; NaN where one of them is zero or not finite."""
         return _cosine(self.product, self.a_squared, self.b_squared)
 
     @property
@@ -81,7 +85,7 @@ class Likeness:
 
     @property
     def moved_cosine(self) -> float:
-        """Of the angle between the task vectors; NaN where one of them is zero."""
+        """Of the angle between the task vectors; NaN where one of them is zero or not finite."""
         return _cosine(self.moved_product, self.a_moved_squared, self.b_moved_squared)
 
     @property
@@ -173,13 +177,16 @@ class _Reader:
 def _of_tile(tile: Tile) -> Likeness:
     a, b = tile.inputs
     difference = b - a
+    a_squared, b_squared = dot(a, a), dot(b, b)
     sums = Likeness(
         elements=len(a),
         equal=int(np.count_nonzero(a == b)),
-        a_squared=dot(a, a),
-        b_squared=dot(b, b),
+        a_squared=a_squared,
+        b_squared=b_squared,
         product=dot(a, b),
         difference_squared=dot(difference, difference),
+        a_non_finite=_non_finite(a, a_squared),
+        b_non_finite=_non_finite(b, b_squared),
     )
     if tile.base is None:
         return sums
@@ -194,6 +201,11 @@ def _of_tile(tile: Tile) -> Likeness:
     )
 
 
+def _non_finite(values: NDArray[Any], squared: float) -> int:
+    """How many are NaN or infinite: none where the sum of their squares is finite, which spares a pass."""
+    return 0 if math.isfinite(squared) else int(np.count_nonzero(~np.isfinite(values)))
+
+
 def _one_tensor(sums: Likeness, count: int) -> Likeness:
     return sums + Likeness(tensors=1, identical=int(sums.equal == count))
 
@@ -201,7 +213,9 @@ def _one_tensor(sums: Likeness, count: int) -> Likeness:
 def _cosine(product: float, a_squared: float, b_squared: float) -> float:
     """Clipped to [-1, 1]: what lies beyond is rounding."""
     norms = math.sqrt(a_squared) * math.sqrt(b_squared)
-    return max(-1.0, min(1.0, product / norms)) if norms else math.nan
+    if not norms or not math.isfinite(norms):
+        return math.nan
+    return max(-1.0, min(1.0, product / norms))
 
 
 def _ratio(above: float, below: float) -> float:

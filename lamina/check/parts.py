@@ -29,7 +29,7 @@ def unlike_norms(descent: Descent) -> Iterator[Finding]:
             if role_of(suffix) is not Role.NORM or not _comparable(descent.model, name, parent, other):
                 continue
             own, theirs = (_length(model, each) for model, each in ((descent.model, name), (parent, other)))
-            if theirs and not LEAST_RATIO <= own / theirs <= MOST_RATIO:
+            if theirs and np.isfinite([own, theirs]).all() and not LEAST_RATIO <= own / theirs <= MOST_RATIO:
                 message = f"layer {layer}: {suffix} is {own / theirs:.2g} times as large as that of "
                 message += f"{short_name(kin.model)}'s layer {kin.layer}, from which the matrices come."
                 yield Finding(Level.SUSPICIOUS, "norm", message, layer, name)

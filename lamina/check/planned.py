@@ -66,14 +66,18 @@ def planned(
     hub: HubOptions,
     stack: ExitStack,
     beside: Path | None = None,
+    *,
+    allow_own_code: bool = False,
 ) -> Planned | str:
     """The plan that made the folder; a sentence where it cannot be had, "" where the folder has no recipe.
 
     `options` are those that the recipe was merged with; without them those that the folder's record has. `beside` is
-    the folder from which the names in the recipe that it carries lead; by default itself.
+    the folder from which the names in the recipe that it carries lead; by default itself. `allow_own_code` lets that
+    recipe run the merge method that it brings.
     """
     record = record_of(own)
     asked = options if options is not None else _options_of(record)
+    asked = Options(**{**asked, "allow_own_code": allow_own_code or asked.get("allow_own_code", False)})
     border, changes = asked.get("border", "normal"), asked.get("set_values", ())
     recipe = _carried(own) if given is None else load_recipe(given, border=border, set_values=changes)
     if recipe is None:
@@ -94,14 +98,21 @@ def planned(
     except RecipeError as error:
         if given is not None:
             raise
-        reason = error.problems[0].message
-        return (
-            f"the recipe in the folder cannot be planned here: {reason} Name its models with --parents MODEL, or "
-            "the recipe with --recipe."
-        )
+        return f"the recipe in the folder cannot be planned here: {_advised(error, asked)}"
     for ref, each in read.items():
         each.checkpoint.fetch(plan.reads_of(str(ref)))
     return Planned(plan, {str(ref): each for ref, each in read.items()}, _places(recipe, read))
+
+
+def _advised(error: RecipeError, asked: Options) -> str:
+    """Why a recipe cannot be planned, and what helps against that."""
+    about_code = next((each for each in error.problems if each.code == "own-code"), None)
+    if about_code is None:
+        reason = error.problems[0].message
+        return f"{reason} Name its models with --parents MODEL, or the recipe with --recipe."
+    if not asked.get("allow_own_code"):
+        return about_code.message  # which says what to do
+    return f"{about_code.message} Name the recipe beside its code with --recipe."
 
 
 def check_request(plan: Plan) -> Section:

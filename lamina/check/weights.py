@@ -23,6 +23,8 @@ from lamina.plans.explain import layer_of
 from lamina.tensor_spec import BLOCK_ELEMENTS, F64, Kind, blocks_of
 from lamina.wording import counted, listed
 
+NON_FINITE = "non-finite"  # the finding's code
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -84,7 +86,7 @@ def _not_finite(found: Mapping[str, Figures]) -> Iterator[Finding]:
         if values.non_finite:
             many = "is" if values.non_finite == 1 else "are"
             message = f"{name} holds {counted(values.non_finite, 'element')} that {many} NaN or infinite."
-            yield Finding(Level.BROKEN, "non-finite", message, layer_of(name), name)
+            yield Finding(Level.BROKEN, NON_FINITE, message, layer_of(name), name)
 
 
 def idle_layers(model: PlainModel, found: Mapping[str, Figures]) -> list[int]:

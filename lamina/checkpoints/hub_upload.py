@@ -146,7 +146,7 @@ class _Receiver(HubClient):
         if status in (0, 429) or status >= 500:
             told = f"answers with status {status}" if status else f"does not answer ({error})"
             return (
-                f"{self.endpoint} {told}. What was sent is kept there; the same command goes on, and sends no content "
+                f"{self.endpoint} {told}. What arrived is kept there; the same command goes on, and sends no content "
                 "twice."
             )
         return f"{self.label}: {self.endpoint} refuses what was sent ({error})."

@@ -55,6 +55,7 @@ NEXT = {
     metavar="RECIPE",
     help="What it was made by.  [default: the recipe in the folder]",
 )
+@click.option("--allow-own-code", is_flag=True, help="Run the merge method that the recipe in the folder brings.")
 @click.option(
     "--fail-on",
     type=click.Choice(list(LEVELS)[1:]),
@@ -89,6 +90,7 @@ def check(
     model: str,
     parents: tuple[str, ...],
     recipe: str | None,
+    allow_own_code: bool,
     fail_on: str,
     texts: tuple[Path, ...],
     quick: bool,
@@ -111,7 +113,7 @@ def check(
     """
     report = check_with_progress(
         model, parents, recipe=recipe, beside=folder_noted(notebook, model), hub=hub, workers=workers,
-        quiet=quiet or as_json,
+        allow_own_code=allow_own_code, quiet=quiet or as_json,
         behaviour=not weights_only, quick=quick, memory=memory, device=device,
         texts={path.name: path.read_text(encoding="utf-8", errors="replace") for path in texts} or None,
     )  # fmt: skip

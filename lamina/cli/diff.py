@@ -30,6 +30,7 @@ DIFF_FIELDS: Mapping[str, str] = {
     "tensors": "each tensor of b that was compared: `name`, `of_a`, figures",
     "left_out": "layers of a that no layer of b comes from",
     "unlike": "tensors that both have in other shapes: `name`, `a`, `b`",
+    "non_finite": "tensors that hold NaN or infinity: `model`, `name`, how many `elements`",
     "only_a, only_b": "tensors that one alone has",
     "config": "what the two configs say differently: by name, a's value and b's",
     "(figures)": "`cosine`; `distance`, which is ‖b - a‖ / ‖a‖; `norm_ratio`, which is ‖b‖ / ‖a‖; `tensors`, and how "
@@ -38,6 +39,7 @@ DIFF_FIELDS: Mapping[str, str] = {
 }
 
 SHADES = " ·░▒▓█"
+NOT_A_NUMBER = "?"
 STEPS = (0.0, 0.001, 0.01, 0.1, 1.0)  # a distance above the n-th has the n-th shade; zero is blank
 
 
@@ -105,6 +107,9 @@ def _figures(found: Diff) -> Iterator[str]:
         if names:
             yield f"  only in {model}: {listed(names)}"
     yield f"  {found.descent}"
+    for model in dict.fromkeys(model for model, _, _ in found.non_finite):
+        held = [f"{name} ({counted(count, 'element')})" for each, name, count in found.non_finite if each == model]
+        yield f"  NaN or infinity in {model}: {listed(held)}"
 
 
 def _origins(found: Diff) -> Iterator[str]:
@@ -135,9 +140,16 @@ def _heat_map(
     yield f"  {title:<10}  {ruler(columns)}  {meaning}"
     for kind in found.kinds:
         values = {layer: figure(found.by(layer=layer, kind=kind)) for layer in range(len(found.counterparts))}
-        bar = "".join(shade(max(values[layer] for layer in column)) for column in columns)
-        layer = max(values, key=lambda each: values[each])
-        most = f"most {_number(values[layer])}, layer {layer}" if values[layer] else "none"
+        unknown = [layer for layer, value in values.items() if math.isnan(value)]
+        known = {layer: value for layer, value in values.items() if layer not in unknown}
+        bar = "".join(
+            NOT_A_NUMBER if set(column) & set(unknown) else shade(max(known[layer] for layer in column))
+            for column in columns
+        )
+        layer = max(known, key=lambda each: known[each], default=None)
+        most = f"most {_number(known[layer])}, layer {layer}" if layer is not None and known[layer] else "none"
+        if unknown:
+            most = f"not a number in layer{'s' * (len(unknown) > 1)} {spans(unknown)}" + f"; else {most}" * bool(known)
         yield f"  {kind:<10}  {bar}  {most}"
     ends = [f"{kind} {_number(figure(found.by(layer=None, kind=kind)))}" for kind in found.outside]
     if ends:
@@ -181,6 +193,7 @@ def as_data(found: Diff) -> dict[str, Any]:
         ],
         "left_out": list(found.left_out),
         "unlike": [{"name": name, "a": str(one), "b": str(other)} for name, one, other in found.unlike],
+        "non_finite": [{"model": model, "name": name, "elements": count} for model, name, count in found.non_finite],
         "only_a": list(found.only_a),
         "only_b": list(found.only_b),
         "config": {key: list(values) for key, values in found.config.items()},

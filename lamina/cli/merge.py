@@ -21,6 +21,7 @@ from lamina.cli.options import memory_option, recipe_options, shard_size_option,
 from lamina.cli.plan import plan_and_tell, show_notices
 from lamina.cli.progress import MovingLine
 from lamina.ledger.notebook import Notebook
+from lamina.planners.own_code import names_code
 from lamina.plans.plan import Notice, Plan
 from lamina.plans.show import notices_as_data, table
 from lamina.recipe.load import RecipeLike
@@ -118,7 +119,8 @@ def merge(
 
 def tell_what_is_next(result: api.Result) -> None:
     """Name the command that says whether what was made is sound."""
-    click.echo(f"next: lamina check {shlex.quote(str(result.out))}")
+    flag = " --allow-own-code" if names_code(result.plan.method) else ""
+    click.echo(f"next: lamina check {shlex.quote(str(result.out))}{flag}")
 
 
 def _check(
@@ -213,7 +215,9 @@ def _tell(result: api.Result) -> None:
         return
     if result.non_finite:
         names = ", ".join(result.non_finite[:3]) + (" ..." if len(result.non_finite) > 3 else "")
-        told = f"{counted(len(result.non_finite), 'tensor')} hold NaN or infinity, as their inputs do: {names}"
+        one = len(result.non_finite) == 1
+        holds = "holds NaN or infinity, as its inputs do" if one else "hold NaN or infinity, as their inputs do"
+        told = f"{counted(len(result.non_finite), 'tensor')} {holds}: {names}"
         show_notices([Notice("non-finite", told)], err=True)
     shards, size = counted(len(result.layout.shards), "shard"), result.layout.size
     made = size - result.resumed

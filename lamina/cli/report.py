@@ -35,6 +35,7 @@ from lamina.wording import counted, in_bytes, listed
 @click.option(
     "--by", metavar="SCORE", help="Rank several by this score; A,B by a mean.  [default: skills, or what most have]"
 )
+@click.option("--allow-own-code", is_flag=True, help="Run the merge method that the recipe in a folder brings.")
 @click.option("--quick", is_flag=True, help="Read no weights: leaves out the distances from the parent.")
 @click.option("--force", is_flag=True, help="Replace a file that is no report.")
 @click.option("--open", "show", is_flag=True, help="Show it in the browser.")
@@ -47,6 +48,7 @@ def report(
     sources: tuple[str, ...],
     by: str | None,
     out: Path | None,
+    allow_own_code: bool,
     quick: bool,
     force: bool,
     show: bool,
@@ -68,7 +70,7 @@ def report(
     file = ledger_file(ledger)
     opened = Ledger(file) if file.exists() else None
     try:
-        subjects = [subject_of(source, opened, hub) for source in sources]
+        subjects = [subject_of(source, opened, hub, allow_own_code=allow_own_code) for source in sources]
         if len(subjects) == 1 and by is None:
             measure = _Measure(quick, workers, hub, shown=not quiet and not as_json and sys.stderr.isatty())
             found: Sheet | Comparison = sheet_of(subjects[0], opened, measure)

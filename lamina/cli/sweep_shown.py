@@ -18,7 +18,7 @@ SHADES = " ░▒▓█"
 
 # What `lamina sweep --json` prints, by key.
 SWEEP_FIELDS: Mapping[str, str] = {
-    "metric": "what was measured; `METRIC-dev` is what was chosen by, `METRIC` what only the chosen was asked",
+    "metric": "what was measured; `METRIC-dev` is what was chosen by, `METRIC-test` what only the chosen was asked",
     "points": "in the order of the grid, each: `set` (the changes), `plan` (digest), `run` (its row in the ledger, or "
     "null), `scores`, `over` and `margin` (the difference from the recipe as it is written, better is positive, "
     "and half its interval, for all points at once), `near_best` (not told from the best)",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import xxhash
+
 from lamina.checkpoints.writer import made_by
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Parent, Run, versions
@@ -17,7 +19,11 @@ FOLDER = "recipe_folder"  # of the details of whatever has a recipe: where the n
 def merge_run(
     plan: Plan, recipe: Recipe, out: Path, *, seconds: float, peak_memory: int, non_finite: Sequence[str] = ()
 ) -> Run:
-    """The row of a merge. `non_finite` are its tensors that hold NaN or infinity."""
+    """The row of a merge. `non_finite` are its tensors that hold NaN or infinity.
+
+    Its key tells recipe, seed and output, so that a merge that is there already is not noted again.
+    """
+    made = [plan.digest, recipe.text, str(plan.seed), str(out.absolute())]
     return Run(
         "merge",
         run_name(plan.title, recipe.overrides.values()),
@@ -33,6 +39,7 @@ def merge_run(
             FOLDER: str(recipe.folder.absolute()),
             **({"non_finite": list(non_finite)} if non_finite else {}),
         },
+        key=xxhash.xxh3_128_hexdigest("\n".join(made).encode()),
     )
 
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from lamina.expressions.inspect import is_copy, shares
@@ -187,11 +187,9 @@ def _layers(plan: Plan, names: Names) -> list[_Layer]:
 
 
 def _parts(tensors: Iterable[MadeOf], names: Mapping[str, str]) -> tuple[Part, ...]:
-    """The sources of one layer. A source that is there twice counts twice, tensor by tensor."""
-    found: dict[Source, list[float]] = {}
-    for made in distinct(tensors):
-        for source, factor in made.items():
-            found.setdefault(source, []).append(factor)
+    """The sources of one layer. One that is there twice counts twice, and for 0 in a tensor that is made without it."""
+    ways = [*distinct(tensors)]
+    found = {source: [made.get(source, 0.0) for made in ways] for source in chain.from_iterable(ways)}
     return tuple(
         Part(names[model], layer, min(values), max(values), of_delta)
         for (model, layer, of_delta), values in found.items()

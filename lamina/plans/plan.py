@@ -116,7 +116,7 @@ class Plan:
         """The same for every plan that makes the same folder, wherever the models lie. 32 hex digits.
 
         Models count by their headers and the order in which they are first read, which is the same however the
-        recipe is spelled; the files that only tell of the merge do not count.
+        recipe is spelled: fine-tunes of one model are not told apart. Files that only tell of the merge do not count.
         """
         headers = {source.name: source.fingerprint for source in self.inputs}
         first_read = dict.fromkeys(read.model for job in self.jobs for read in reads(job.expr))

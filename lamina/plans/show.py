@@ -23,7 +23,7 @@ MARK = "notice"
 PLAN_FIELDS: Mapping[str, str] = {
     "title": "the recipe's file name",
     "method": "the merge method",
-    "digest": "the same for every plan that makes the same folder, wherever the models lie",
+    "digest": "equal for every plan that makes the same folder, wherever the models lie; these count by their headers",
     "seed": "of the random draws",
     "layers": "number of output layers",
     "parameters": "number of elements of the output",

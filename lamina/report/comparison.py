@@ -14,11 +14,11 @@ from lamina.ledger.merges import recipes_of, verdicts
 from lamina.ledger.runs import Run
 from lamina.recipe.ways import parse_way
 from lamina.report.figures import finite
-from lamina.report.scores import is_dev, value_in
+from lamina.report.scores import items_of, value_in
 from lamina.report.subjects import Subject
 from lamina.studies.ranking import Ranked, Ranking, ranking
 
-BY = ("skills", "skills-dev")  # what is ranked by where nothing is said and runs have it
+BY = ("skills", "skills-test", "skills-dev")  # what is ranked by where nothing is said and runs have it
 MOST_PATHS = 12  # in which recipes differ: more are told by their number
 
 
@@ -88,9 +88,9 @@ def _names(order: Ranking) -> tuple[str, ...]:
     by = order.name.split(",")
     shown = order.whole or order.limited
     names = dict.fromkeys(score.name for each in shown for score in each.run.scores)
-    dev = all(map(is_dev, by))
-    means = {f"skills{'-dev' * dev}"} if {f"{skill}{'-dev' * dev}" for skill in SKILLS} <= set(names) else set()
-    beside = [name for name in names if is_dev(name) == dev and name not in {order.name, *means}]
+    kind = items_of(by[0])
+    means = {f"skills{kind}"} if {f"{skill}{kind}" for skill in SKILLS} <= set(names) else set()
+    beside = [name for name in names if items_of(name) == kind and name not in {order.name, *means}]
     return tuple(sorted(beside, key=lambda name: name not in by))
 
 

@@ -16,6 +16,7 @@ from lamina.ledger.merges import newest_scores
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
 from lamina.report.subjects import Subject, rows_of_model
+from lamina.studies.ranking import SUFFIXES
 from lamina.studies.sweep import Standing, standings
 
 Z = 1.96  # standard errors to each side of a 95% interval
@@ -76,14 +77,19 @@ def interval(score: Score) -> float | None:
     return None if score.stderr is None or not math.isfinite(score.stderr) else Z * score.stderr
 
 
+def items_of(name: str) -> str:
+    """The suffix that tells which items a score is over: of `rev-dev` and `loss-dev/prose` it is `-dev`."""
+    return next((suffix for suffix in SUFFIXES[1:] if name.partition("/")[0].endswith(suffix)), "")
+
+
 def is_dev(name: str) -> bool:
     """True for a score that a sweep chooses by: the chosen one's is partly luck."""
-    return "-dev" in name
+    return items_of(name) == "-dev"
 
 
-def _order(name: str) -> bool:
-    """What only the chosen was asked comes first; else as they were noted."""
-    return is_dev(name)
+def _order(name: str) -> int:
+    """Evaluations come first, then what only the chosen was asked; else as they were noted."""
+    return SUFFIXES.index(items_of(name))
 
 
 def _over_best(own: Scored, parents: Sequence[Scored], name: str) -> tuple[str, Compared] | None:

@@ -100,7 +100,8 @@ def _no_scores(subject: Subject, ledger: Ledger | None) -> str:
     named = subject.folder or subject.source
     if ledger is None:
         return "there is no ledger to have scores of it"
-    return f"no score is noted of it: `lamina eval {named} --parents` asks it and its parents the same questions"
+    command = f"lamina eval {named} --parents --tasks TASK"
+    return f"no score is noted of it: `{command}` asks it and its parents the same questions"
 
 
 def _no_shift(check: Run | None) -> str:

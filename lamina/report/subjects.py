@@ -59,25 +59,27 @@ class Subject:
         return next((run for run in self.rows if run.kind == "check"), None)
 
 
-def subject_of(source: str, ledger: Ledger | None, hub: HubOptions) -> Subject:
+def subject_of(source: str, ledger: Ledger | None, hub: HubOptions, *, allow_own_code: bool = False) -> Subject:
     """A folder, a run (`r12`) or a recipe, as it is named on a command line.
 
+    `allow_own_code` lets a recipe that came with a model run the merge method that it brings.
     Raises LedgerError for a run that is not in the ledger, CheckpointError for a name of nothing that is here, and
     RecipeError for a recipe file that cannot be planned.
     """
     path = Path(source)
+    asked = {"allow_own_code": allow_own_code}
     number = RUN.fullmatch(source)
     if number is not None and not path.exists():
         if ledger is None:
             raise CheckpointError(f"{source}: there is no ledger here that could have this run; name it: --ledger FILE")
-        return _of_run(source, ledger.run(int(number[1])), ledger, hub)
+        return _of_run(source, ledger.run(int(number[1])), ledger, hub, asked)
     if not path.exists():
         raise CheckpointError(
             f"there is no {source}: name a folder, a recipe, or a run as `lamina runs` lists it (r12)"
         )
     if names_a_recipe(path) and not (path / "config.json").exists():
-        return _of_recipe(source, load_recipe(path), ledger, hub)
-    return _of_folder(source, path, ledger, hub)
+        return _of_recipe(source, load_recipe(path), ledger, hub, asked)
+    return _of_folder(source, path, ledger, hub, asked)
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ class _Planned:
     parents: tuple[ParentModel, ...]
 
 
-def _of_recipe(source: str, recipe: Recipe, ledger: Ledger | None, hub: HubOptions) -> Subject:
-    planned = _planned_of(recipe, {}, hub)
+def _of_recipe(
+    source: str, recipe: Recipe, ledger: Ledger | None, hub: HubOptions, asked: Mapping[str, Any]
+) -> Subject:
+    planned = _planned_of(recipe, asked, hub)
     assert planned.plan is not None
     rows = _rows(ledger, planned.plan.digest, recipe.text, None)
     return Subject(
@@ -96,7 +100,7 @@ def _of_recipe(source: str, recipe: Recipe, ledger: Ledger | None, hub: HubOptio
     )
 
 
-def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions) -> Subject:
+def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions, asked: Mapping[str, Any]) -> Subject:
     known = made_by(folder)
     digest = str(known.get("plan", ""))
     carried = any((folder / name).is_file() for name in CARRIED_RECIPES)
@@ -104,7 +108,7 @@ def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions
     rows = _rows(ledger, digest, "" if recipe is None else recipe.text, folder)
     planned = _Planned(None, NO_RECIPE, ())
     if recipe is not None:
-        planned = _tried(_places(recipe, rows), _options_of(known, folder), hub)
+        planned = _tried(_places(recipe, rows), {**_options_of(known, folder), **asked}, hub)
         planned = _only_if_same(planned, digest)
     parents = planned.parents or _parents_in(rows)
     name = folder.name or folder.resolve().name
@@ -112,7 +116,7 @@ def _of_folder(source: str, folder: Path, ledger: Ledger | None, hub: HubOptions
     return Subject(source, name, folder, text, planned.plan, planned.why_not, digest, parents, known, rows)
 
 
-def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions) -> Subject:
+def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions, asked: Mapping[str, Any]) -> Subject:
     output = Path(run.output) if run.output else None
     text = run.recipe or (recipes_of(ledger.runs(plan=run.plan)).get(run.id, "") if run.plan else "")
     rows = _rows(ledger, run.plan, text, output) or (run,)
@@ -125,6 +129,7 @@ def _of_run(source: str, run: Run, ledger: Ledger, hub: HubOptions) -> Subject:
     if text:
         noted = next((each for each in (run, *rows) if each.seed is not None), run)
         options = {"seed": noted.seed or 0} | (_options_of(known, folder) if folder is not None else {})
+        options |= asked
         title = title_of(run) or "recipe.yml"
         recipes = [parse_recipe(text, str(place / Path(title).name)) for place in _folders((run, *rows), ledger)]
         planned = _only_if_same(_tried(recipes, options, hub), run.plan)

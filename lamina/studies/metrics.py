@@ -76,7 +76,7 @@ class Skills:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {}
+        return {"asked": "greedy answers, in float32 on the CPU", "limited": self.limited}
 
     def digest(self, split: Split) -> str:
         asked = [
@@ -217,8 +217,9 @@ def mean_of(name: str, parts: Sequence[Score], items_digest: str) -> Score:
 
 
 def _named(name: str, split: Split) -> str:
-    """What is chosen by has another name than what is reported."""
-    return f"{name}-dev" if split == "dev" else name
+    """What is chosen by has another name than what is reported, and both than a score of an evaluation, which asks
+    in another way."""
+    return f"{name}-{split}"
 
 
 def _losses(model: Any, rows: NDArray[np.int64], device: str) -> NDArray[np.float64]:

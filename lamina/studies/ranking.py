@@ -18,7 +18,9 @@ from lamina.ledger.runs import Run, Score
 
 Mark = Literal["best", "within chance", "beyond chance", ""]
 
-SUFFIXES = ("", "-dev")  # `skills-dev` is the mean of `rev-dev` and `sort-dev`
+# Of a score's name: an evaluation's, a sweep's on what only the chosen was asked, and on what it chose by. `skills-dev`
+# is the mean of `rev-dev` and `sort-dev`.
+SUFFIXES = ("", "-test", "-dev")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def items_needed(name: str) -> list[str]:
 def ranking(runs: Sequence[Run], name: str, *, among: Sequence[Run] = (), every: bool = False) -> Ranking:
     """Rank runs, the newest first, by a score or by the mean of several: `skills`, or `rev,sort`.
 
-    `skills` is the mean over the kinds of bundled questions, of an evaluation as of a sweep. Of a model that was
+    `skills` is the mean over the kinds of bundled questions, as are `skills-dev` and `skills-test`. Of a model that was
     scored several times its newest scores are taken, or, with `every`, each row by itself. Rows that are models
     without a recipe and went into another of the runs are parents. `among` are all rows, these runs and what else there
     is: they tell of what merge a folder is that was scored, and more parents are taken from them.

@@ -111,6 +111,17 @@ def test_what_was_done_to_a_matrix_is_said(tmp_path: Path) -> None:
     assert told[2][0] == "layer 1 is base's layer 2, where 1 belongs."
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["mlp.up_proj", "input_layernorm"])
+def test_one_element_that_is_not_finite_is_all_that_is_told(name: str, value: float, tmp_path: Path) -> None:
+    """Though it stands in a row by which the layer's origin is told."""
+    spoilt = changed(REV, tmp_path / "spoilt", lambda weights: weights[in_layer(1, name)].view(-1)[:1].fill_(value))
+    report = check(spoilt, [BASE])
+    assert report.verdict is Level.BROKEN
+    assert [(found.code, found.key) for found in report.findings] == [("non-finite", in_layer(1, name))]
+    assert check(REV, [spoilt]).verdict is Level.HEALTHY
+
+
 @pytest.mark.parametrize("model", [BASE, REV, SORT, KJV], ids=lambda path: path.name)
 def test_originals_are_healthy_beside_their_base(model: Path) -> None:
     assert check(model, [BASE]).verdict is Level.HEALTHY

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +25,27 @@ models:
     parameters: {weight: 0.5}
 merge_method: linear
 """
+SPOILT = "model.layers.1.mlp.up_proj.weight"
 STACK = """\
 stack:
   - {model: models/base, layers: 0-3, at: 0}
   - {model: models/base, layers: 0-3, at: 1}
 overlap: ramp
+"""
+OWN = """
+import lamina
+from lamina.merge_methods import Block, Lambda, Tile
+
+@lamina.merge_method(base="required")
+def part(tile: Tile, *, lambda_: Lambda = 1.0) -> Block:
+    \"\"\"The base plus lambda times the first delta.\"\"\"
+    return lambda_ * tile.inputs[0]
+"""
+OWN_RECIPE = """
+models: [{model: models/rev}, {model: models/sort}]
+merge_method: own.py:part
+base_model: models/base
+parameters: {lambda: 0.5}
 """
 FAULTY = AVERAGE.replace("weight: 0.5", "wieght: 0.5", 1) + "dtpye: bfloat16\n"
 
@@ -56,6 +74,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def spoilt(folder: Path) -> Path:
+    """rev, with one NaN in layer 1: in a row by which a layer's origin is told."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "models" / "rev", folder / "spoilt")
+    tensors = load_file(folder / "spoilt" / "model.safetensors")
+    tensors[SPOILT].view(-1)[0] = math.nan
+    save_file(tensors, folder / "spoilt" / "model.safetensors")
+    return folder / "spoilt"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from lamina.cli.check import CHECK_FIELDS
 
-from .conftest import Lamina
+from .conftest import OWN, OWN_RECIPE, Lamina
 
 DEEP = "stack:\n  - {model: models/base, layers: 0-2}\n  - {model: models/base, layers: 1-3}\n"
 
@@ -59,6 +59,14 @@ def test_suspicious_is_3_and_broken_4_unless_asked_otherwise(lamina: Lamina, ano
     assert lamina(*asked).code == lamina(*asked, "--fail-on", "broken").code == 4
 
 
+def test_a_model_that_holds_nan_is_broken_and_is_not_run(lamina: Lamina, spoilt: Path) -> None:
+    run = lamina("check", spoilt, "--parents", "models/base", "--quick")
+    assert run.code == 4
+    assert "up_proj.weight holds 1 element that is NaN or infinite." in " ".join(run.out.split())
+    assert "there is nothing to measure" in " ".join(run.out.split())
+    assert "nats" not in run.out
+
+
 def test_the_mildest_verdict_that_fails_may_be_needs_training(lamina: Lamina, folder: Path) -> None:
     (folder / "deep.yml").write_text(DEEP)
     assert lamina("merge", "deep.yml", "deep").code == 0
@@ -99,6 +107,27 @@ def test_what_a_check_finds_is_the_exit_code_of_the_merge_which_stays(lamina: La
     found = run.data["check"]
     assert found["verdict"] == "suspicious"
     assert "config" in [each["code"] for each in found["findings"]]
+
+
+def test_a_merge_by_a_method_of_ones_own_is_checked_as_the_merge_and_the_check_say(
+    lamina: Lamina, folder: Path
+) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "own.yml").write_text(OWN_RECIPE)
+    told = lamina("merge", "own.yml", "out").out.splitlines()[-1]
+    assert told == "next: lamina check out --allow-own-code"
+    for parents in ((), ("--parents", "models/base")):
+        unasked = " ".join(lamina("check", "out", "--weights-only", *parents).out.split())
+        assert "read that file, then give `--allow-own-code`." in unasked
+        assert "--parents" not in unasked
+        run = lamina("check", "out", "--weights-only", "--allow-own-code", *parents)
+        assert run.out.startswith("out · healthy\n")
+        assert "with the values that the recipe" in run.out
+    (folder / "out" / "own.py").unlink()
+    lost = " ".join(lamina("check", "out", "--weights-only", "--allow-own-code").out.split())
+    assert "there is no file `own.py`" in lost
+    assert "Name the recipe beside its code with --recipe." in lost
+    assert lamina("check", "out", "--weights-only", "--recipe", "own.yml").out.startswith("out · healthy\n")
 
 
 def test_a_plan_is_not_checked(lamina: Lamina) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .conftest import Lamina
+from pathlib import Path
+
+import pytest
+
+from .conftest import SPOILT, Lamina
 
 STACK = "stack: [{model: models/base, layers: [0-2, 1-3]}]\n"
 
@@ -30,7 +34,25 @@ def test_json_holds_the_same_figures(lamina: Lamina) -> None:
     assert len(found["tensors"]) == 39
 
 
+@pytest.mark.parametrize("order", [("models/rev", "spoilt"), ("spoilt", "models/rev")])
+def test_what_is_not_a_number_is_told_with_its_tensor(lamina: Lamina, spoilt: Path, order: tuple[str, str]) -> None:
+    run = lamina("diff", *order)
+    assert run.code == 0
+    assert f"  NaN or infinity in {spoilt.name}: {SPOILT} (1 element)" in run.out.splitlines()
+    assert "  MLP          ?    not a number in layer 1; else none" in run.out.splitlines()
+    assert "cosine nan · distance nan" in run.out
+    data = lamina("diff", *order, "--json").data
+    assert data["non_finite"] == [{"model": "spoilt", "name": SPOILT, "elements": 1}]
+    assert data["total"]["cosine"] is None
+
+
 def test_a_model_that_is_not_there_is_told_with_exit_code_2(lamina: Lamina) -> None:
     run = lamina("diff", "models/base", "nowhere")
     assert run.code == 2
     assert "there is no folder nowhere" in run.err
+
+
+@pytest.mark.usefixtures("spoilt")
+def test_a_tensor_that_is_compared_twice_is_told_once(lamina: Lamina) -> None:
+    run = lamina("diff", "spoilt", "spoilt")
+    assert f"  NaN or infinity in spoilt: {SPOILT} (1 element)" in run.out.splitlines()

@@ -14,7 +14,7 @@ from lamina.cli.mergekit_flags import IDLE_FLAGS
 from lamina.cli.options import ALIASES
 from lamina.cli.sizes import UNLIMITED, Size
 
-from .conftest import Lamina
+from .conftest import SPOILT, Lamina
 
 # Every flag of mergekit-yaml 0.1.5, with a value where it takes one, and whether it has a --no- form.
 MERGEKIT_FLAGS = [
@@ -135,3 +135,10 @@ def _other_model(folder: Path, changes: dict[str, object]) -> None:
         if path.name == "config.json":
             content = json.dumps(json.loads(content) | changes).encode()
         (folder / "other" / path.name).write_bytes(content)
+
+
+@pytest.mark.usefixtures("spoilt")
+def test_one_tensor_that_is_not_finite_is_told_in_the_singular(lamina: Lamina) -> None:
+    run = lamina("merge", "-", "out", stdin="models: [{model: spoilt}]\nmerge_method: passthrough\n")
+    assert run.code == 0
+    assert f"1 tensor holds NaN or infinity, as its inputs do: {SPOILT}" in " ".join(run.err.split())

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from lamina.cli.reproduce import REPRODUCTION_FIELDS
 from lamina.execute.provenance import RECORD_FIELDS
 
-from .conftest import Lamina
+from .conftest import OWN, OWN_RECIPE, Lamina
 
 SLERP = """\
 models: [{model: models/rev}, {model: models/sort}]
@@ -202,23 +202,6 @@ def test_it_is_made_again_elsewhere_beside_models_of_the_same_names(
     (tmp_path / "models").unlink()
     monkeypatch.chdir(elsewhere)
     assert lamina("reproduce", "out").out.startswith("out · made again, to the bit · ")
-
-
-OWN = """
-import lamina
-from lamina.merge_methods import Block, Lambda, Tile
-
-@lamina.merge_method(base="required")
-def part(tile: Tile, *, lambda_: Lambda = 1.0) -> Block:
-    \"\"\"The base plus lambda times the first delta.\"\"\"
-    return lambda_ * tile.inputs[0]
-"""
-OWN_RECIPE = """
-models: [{model: models/rev}, {model: models/sort}]
-merge_method: own.py:part
-base_model: models/base
-parameters: {lambda: 0.5}
-"""
 
 
 def test_a_merge_by_a_method_of_ones_own_is_made_again_when_its_code_may_run(lamina: Lamina, folder: Path) -> None:

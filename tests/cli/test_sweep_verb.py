@@ -11,6 +11,8 @@ import pytest
 
 from lamina.cli.sweep_shown import SWEEP_FIELDS
 from lamina.evaluate import harness
+from lamina.ledger.ledger import Ledger
+from lamina.ledger.runs import Run, Score
 from lamina.studies import metrics
 
 from .conftest import EXAMPLES, Lamina
@@ -38,8 +40,22 @@ def test_the_points_are_rows_of_the_ledger_and_the_chosen_one_has_the_score_of_t
     assert rows[0]["name"] == "slerp.yml parameters.t=0.1"
     assert rows[0]["id"] == data["best"]["run"]
     assert len(rows) == 3
-    assert lamina("runs", "--sort", "skills", "--json").data[0]["name"] == rows[0]["name"]
+    assert lamina("runs", "--sort", "skills-test", "--json").data[0]["name"] == rows[0]["name"]
     assert all(score["limited"] for row in rows for score in row["scores"])
+
+
+def test_what_a_sweep_measured_stands_in_for_no_evaluation(lamina: Lamina, recipe: str, ledger_file: Path) -> None:
+    plan = lamina("plan", recipe, "--json").data["digest"]
+    asked = Score("rev", 0.25, 0.01, 400, unit="share")
+    with Ledger(ledger_file) as ledger:
+        ledger.add(Run("eval", recipe, (Path(recipe)).read_text(), plan, scores=(asked,)))
+    lamina("sweep", recipe, "--vary", "parameters.t=0.1", "--metric", "rev", "-q")
+    ranked = lamina("runs", "--sort", "rev", "--json").data
+    assert [row["kind"] for row in ranked] == ["eval"]
+    lamina("merge", recipe, "out", "-q")
+    card = lamina("push", "out", "me/x", "--dry-run", "--json").data["scores"]
+    assert {score["name"]: score["value"] for score in card}["rev"] == 0.25
+    assert not any("-dev" in score["name"] for score in card)
 
 
 def test_without_a_ledger_nothing_is_noted_and_a_sweep_still_tells(

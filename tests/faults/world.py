@@ -66,7 +66,8 @@ class World:
     def merge(self, recipe: str, out: Path, **options: Any) -> None:
         """Make it with a journal that names every tensor as soon as it is finished."""
         writer.BATCH_BYTES = 1
-        lamina.merge(self.folder / f"{recipe}.yml", out, workers=1, **options)
+        unnoted = lamina.Notebook(wanted=False)  # a child that may write nowhere but into its output has no ledger
+        lamina.merge(self.folder / f"{recipe}.yml", out, workers=1, notebook=unnoted, **options)
 
 
 def content_of(folder: Path) -> Mapping[str, bytes]:

@@ -31,6 +31,12 @@ def test_a_merge_is_a_row(tmp_path: Path, ledger_file: Path) -> None:
     assert lamina.merge(row.recipe, tmp_path / "again", seed=row.seed).plan.digest == row.plan
 
 
+def test_a_merge_that_is_there_already_is_noted_where_it_was_not(tmp_path: Path, ledger_file: Path) -> None:
+    lamina.merge(AVERAGE, tmp_path / "out", notebook=lamina.Notebook(wanted=False))  # as one killed before it was noted
+    assert [lamina.merge(AVERAGE, tmp_path / "out").already_there for _ in range(2)] == [True, True]
+    assert len(rows(ledger_file)) == 1
+
+
 def test_an_upscaling_is_a_row_with_the_recipe_that_it_stands_for(tmp_path: Path, ledger_file: Path) -> None:
     lamina.upscale(MODELS / "base", tmp_path / "deeper", to=6)
     (row,) = rows(ledger_file)

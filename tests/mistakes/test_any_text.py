@@ -89,7 +89,7 @@ def check(world: Path, text: str, *flags: str) -> None:
         assert error.problems, "a letter without a word in it"
         lines = len(text.splitlines()) + 1
         assert all(0 <= problem.line <= lines for problem in error.problems)
-        for problem in error.problems:
+        for problem in error.problems[:: 1 + len(error.problems) // 50]:  # of a thousand some
             check_changes(text, problem)
 
 

@@ -98,6 +98,14 @@ def test_factors_that_differ_between_tensors_are_a_span() -> None:
     assert rows(plan_of(jobs)) == ["0 | a 0 | 0.2..0.5"]
 
 
+def test_a_source_counts_for_nothing_in_a_tensor_that_is_made_without_it() -> None:
+    jobs = [
+        job("model.layers.0.attn.w", merged([("a", 0, 1.0)])),
+        job("model.layers.0.mlp.w", merged([("a", 0, 0.5), ("b", 0, 0.5)])),
+    ]
+    assert rows(plan_of(jobs)) == ["0 | a 0  +  b 0 | 0.5..1  +  0..0.5"]
+
+
 def test_factors_of_deltas_are_marked() -> None:
     expr = Merge("task_arithmetic", (read("tuned", 0),), (0.7,), read("base", 0), SPEC)
     assert rows(plan_of([job("model.layers.0.w", expr)])) == ["0 | base 0  +  tuned 0 | 1  +  0.7 Δ"]

@@ -9,7 +9,7 @@ import pytest
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.runs import Run
 from lamina.report.sheet import SHEET_FIELDS
-from tests.cli.conftest import Lamina
+from tests.cli.conftest import OWN, OWN_RECIPE, Lamina
 
 from .test_page import GRADIENT, HOSTILE, out, score
 
@@ -85,7 +85,7 @@ def test_what_is_not_known_is_said_in_a_line_and_no_error(lamina: Lamina, folder
     assert run.out.startswith("plain-report.html · 4.8 MB · without scores, verdict, input of the layers and 1 more")
     written = (folder / "plain-report.html").read_text()
     assert "left out by --quick" in written
-    assert "<code>lamina eval plain --parents</code>" in written
+    assert "<code>lamina eval plain --parents --tasks TASK</code>" in written
 
 
 def test_parents_that_are_gone_cost_the_layer_map_and_nothing_else(lamina: Lamina, out: Path, folder: Path) -> None:
@@ -168,3 +168,13 @@ def test_a_check_of_what_lay_in_a_folder_before_is_not_taken_for_its_own(
     assert [(run["kind"], run["health"]) for run in lamina("runs", "--json").data] == [
         ("merge", ""), ("check", "broken"), ("merge", "broken"),
     ]  # fmt: skip
+
+
+def test_a_merge_by_a_method_of_ones_own_has_its_layers_when_its_code_may_run(lamina: Lamina, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "own.yml").write_text(OWN_RECIPE)
+    assert lamina("merge", "own.yml", "mine", "-q").code == 0
+    unasked = lamina("report", "mine", "--json").data
+    assert unasked["plan"] is None
+    assert "give `--allow-own-code`" in str(unasked["missing"])
+    assert lamina("report", "mine", "--allow-own-code", "--json").data["plan"]["method"] == "own.py:part"

@@ -140,7 +140,7 @@ def test_every_cut_is_a_row_with_its_recipe_its_plan_and_its_losses(
         assert run.seconds is not None
         assert run.peak_memory is not None
     assert len({run.scores[0].items_digest for run in rows[:4]}) == 1
-    assert [run.scores[0].name for run in rows[4:]] == ["loss"] * len(told[4:])
+    assert [run.scores[0].name for run in rows[4:]] == ["loss-test"] * len(told[4:])
     assert rows[4].scores[0].items_digest != rows[0].scores[0].items_digest
     assert rows[5].scores[0].value == noted.test[1]
     assert (rows[0].recipe, Path(rows[0].output)) == ("", BASE)
