@@ -111,6 +111,7 @@ def test_an_empty_ledger_says_what_to_do(lamina: Lamina) -> None:
     assert run.code == 0
     assert "no runs yet" in run.out
     assert "lamina merge" in run.out
+    assert "lamina eval" in run.out
     assert lamina("runs", "--json").data == []
 
 
@@ -193,6 +194,32 @@ def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, led
     run = lamina("runs", "--sort", "skils")
     assert run.code == 2
     assert "Did you mean `skills`?" in run.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [(("--verdict", "heathy"), "Did you mean `healthy`?"), (("--kind", "merges"), "Did you mean `merge`?"),
+     (("--verdict", "???"), "Valid here: healthy, needs training, suspicious, broken.")],
+)  # fmt: skip
+def test_a_word_that_is_no_verdict_or_kind_is_a_letter(lamina: Lamina, asked: tuple[str, str], told: str) -> None:
+    run = lamina("runs", *asked)
+    assert run.code == 2
+    assert told in run.err
+
+
+def test_that_no_run_that_was_asked_for_has_a_score_is_told_whatever_parents_have(
+    lamina: Lamina, ledger_file: Path
+) -> None:
+    add(ledger_file, Run("check", "out", plan="p", verdict="healthy", parents=(Parent("m/rev"),)))
+    run = lamina("runs", "--sort", "rev")
+    assert run.code == 2
+    assert "No run has any yet: `lamina eval` and `lamina sweep` take them." in run.err
+    add(ledger_file, Run("eval", "rev", output="/m/rev", scores=(score(0.5, "rev"),)))
+    for asked in (["--kind", "check"], ["--text", "nothing"]):
+        for verb in ([], ["export"]):
+            run = lamina("runs", *verb, "--sort", "rev", *asked)
+            assert run.code == 2
+            assert "none of the runs that were asked for has a score `rev`; others in the ledger have it." in run.err
 
 
 def test_runs_are_filtered(lamina: Lamina, ledger_file: Path) -> None:
