@@ -144,7 +144,7 @@ def test_a_task_of_ones_own_is_a_metric_by_its_file(lamina: Lamina, recipe: str,
     assert run.err == ""
     lines = run.out.splitlines()
     assert re.match(r"mine on \d\d items by lm-eval [\d.]+ \(dev\) · 4 points · 7 measurements in ", lines[0])
-    assert lines[6] == "  mine-dev; * the best, ~ within chance of it"
+    assert re.fullmatch(r"  mine-dev, shaded [\d.]+ … [\d.]+; \* the best, ~ within chance of it", lines[6])
     data = lamina(*asked, "--metric", "mine.jsonl", "--dtype", "float32", "--json").data
     assert data["measured"] == 0
     assert data["metric"] == "mine"
