@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 import math
 import os
 import sqlite3
@@ -306,13 +307,41 @@ def test_names_of_one_end_stay_told_apart(lamina: Lamina, ledger_file: Path, mon
     assert all(value in name for value, name in zip(["0.3", "0.1"] * 2, names, strict=True))
 
 
-def test_all_of_a_run_is_shown(lamina: Lamina) -> None:
+def test_all_of_a_run_is_shown(lamina: Lamina, folder: Path) -> None:
     lamina("merge", "average.yml", "out")
     shown = lamina("runs", "show", "r1").out
     assert "models    models/rev" in shown
+    assert f"beside    {folder}" in shown
     assert all(line in shown for line in AVERAGE.splitlines())
     assert lamina("runs", "show", "r2").code == 2
     assert lamina("runs", "show", "x").code == 2
+
+
+def test_how_scores_were_taken_is_shown_and_exported(lamina: Lamina, ledger_file: Path) -> None:
+    how = {
+        "harness": "0.4.9",
+        "few_shot": 5,
+        "template": False,
+        "dtype": "auto",
+        "batch": 8,
+        "device": "cpu",
+        "limit": None,
+    }
+    told = "lm-eval 0.4.9, few-shot 5, no chat template, dtype auto, batch 8, device cpu"
+    add(
+        ledger_file,
+        Run("eval", "a", details={"settings": {"x": how, "y": how}, "digest": "d1"}, versions={"lamina": "0.1.0"}),
+        Run("eval", "b", details={"settings": {"x": how, "y": {**how, "few_shot": 0}}}),
+        Run("sweep", "c", details={"settings": {"device": "cpu"}}),
+    )
+    shown = lamina("runs", "show", "r1").out.splitlines()
+    assert f"  asked     {told}" in shown
+    assert "  content   d1" in shown
+    assert f"            y: {told.replace('few-shot 5', 'few-shot 0')}" in lamina("runs", "show", "r2").out.splitlines()
+    assert "  asked     device cpu" in lamina("runs", "show", "r3").out.splitlines()
+    first = [*csv.DictReader(io.StringIO(lamina("runs", "export").out))][-1]
+    assert json.loads(first["settings"]) == {"x": how, "y": how}
+    assert json.loads(first["versions"]) == {"lamina": "0.1.0"}
 
 
 def test_two_runs_are_compared_in_recipes_and_in_pairs_of_answers(lamina: Lamina, ledger_file: Path) -> None:
