@@ -56,3 +56,14 @@ def test_nothing_is_drawn_where_all_points_are_equal(lamina: Lamina, recipe: str
     lines = lamina("sweep", recipe, "--vary", "parameters.t=0.5,0.50", "--limit", "20").out.splitlines()
     assert lines[2].split() == ["parameters.t", "skills-dev", "over", "as", "written"]
     assert not [line for line in lines if "█" in line]
+
+
+def test_near_counts_points_by_what_was_measured_and_not_by_their_plans(lamina: Lamina, recipe: str) -> None:
+    varied = ("sweep", recipe, "--vary", "parameters.t=0,1", "--limit", "6")
+    data = lamina(*varied, "--json").data
+    plans, scores = [each["plan"] for each in data["points"]], [each["scores"][0]["value"] for each in data["points"]]
+    assert plans[0] == plans[1]  # of one shape
+    assert scores[0] != scores[1]
+    assert [each["near_best"] for each in data["points"]] == [True, True]
+    lines = lamina(*varied).out.splitlines()
+    assert "near        1 other point of 2 within chance of the best (~)" in lines
