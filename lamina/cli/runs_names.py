@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PART = re.compile(r"\d+\.\d+|\w+|\W")  # `weight=0.1` is a word, a sign and a number
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:
-    """Each name in at most `width` letters. Of a long one the end stays, which has what was changed in a recipe; where
-    different ones have one end, the parts that differ stay, and what else there is room for."""
-    short = [_end(name, width) for name in names]
-    alike: dict[str, list[str]] = {}
-    for name, end in zip(names, short, strict=True):
-        if name not in alike.setdefault(end, []):
-            alike[end].append(name)
-    told_apart = {
-        name: text for group in alike.values() if len(group) > 1 for name, text in _told_apart(group, width).items()
-    }
-    return [told_apart.get(name, end) for name, end in zip(names, short, strict=True)]
+    """Each name in at most `width` letters. Of a long one the end stays, which has what was changed in a recipe;
+    of those that differ in numbers alone, or have one end, the parts that differ, and what else there is room for."""
+    short = {name: _end(name, width) for name in names}
+    cut = [name for name in short if len(name) > width]
+    by_shape = _alike(cut, lambda name: _NUMBER.sub("#", name))
+    in_shapes = {name for group in by_shape for name in group}
+    by_end = _alike([name for name in cut if name not in in_shapes], lambda name: short[name])
+    for group in (*by_shape, *by_end):
+        short |= _told_apart(group, width)
+    return [short[name] for name in names]
+
+
+def _alike(names: Sequence[str], of: Callable[[str], str]) -> list[list[str]]:
+    """Those names that share what `of` tells with others."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(of(name), []).append(name)
+    return [group for group in found.values() if len(group) > 1]
 
 
 def _end(name: str, width: int) -> str:
@@ -27,7 +35,7 @@ def _end(name: str, width: int) -> str:
 
 
 def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
-    """Names of one end: parts are compared from there."""
+    """Names that are alike: their parts are compared from the end."""
     parts = [_PART.findall(name)[::-1] for name in names]
     longest, shortest = max(map(len, parts)), min(map(len, parts))
     differ = [at >= shortest or len({each[at] for each in parts}) > 1 for at in range(longest)]

@@ -86,7 +86,9 @@ def _in_words(settings: Mapping[str, Any]) -> str:
     for name, value in settings.items():
         if name == "template" and isinstance(value, bool):
             told.append("chat template" if value else "no chat template")
-        elif value is not None:
+        elif name == "asked" or value is True:
+            told.append(name if value is True else str(value))
+        elif value is not None and value is not False:
             told.append(f"{_LABELS.get(name, name.replace('_', ' '))} {value}")
     return ", ".join(told)
 

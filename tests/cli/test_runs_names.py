@@ -19,6 +19,14 @@ def test_names_of_one_end_keep_the_parts_that_differ() -> None:
     assert shortened(names, 15) == ["…0]….weight=0.1", "…1]….weight=0.1"]
 
 
+def test_names_that_differ_in_numbers_alone_keep_all_of_them() -> None:
+    names = [
+        f"a.yml models[0].parameters.weight={a} models[1].parameters.weight={b}" for a, b in ((0.5, 0.7), (0.9, 0.8))
+    ]
+    short = shortened(names, 16)
+    assert ["0.5" in short[0], "0.7" in short[0], "0.9" in short[1], "0.8" in short[1]] == [True] * 4
+
+
 def test_names_of_one_end_and_other_lengths_are_told_apart() -> None:
     names = ["a.yml models[0].parameters.weight=0.1", "a.yml seed=3 models[0].parameters.weight=0.1"]
     assert len({*shortened(names, 20)}) == 2

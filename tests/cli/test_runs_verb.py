@@ -332,13 +332,13 @@ def test_how_scores_were_taken_is_shown_and_exported(lamina: Lamina, ledger_file
         ledger_file,
         Run("eval", "a", details={"settings": {"x": how, "y": how}, "digest": "d1"}, versions={"lamina": "0.1.0"}),
         Run("eval", "b", details={"settings": {"x": how, "y": {**how, "few_shot": 0}}}),
-        Run("sweep", "c", details={"settings": {"device": "cpu"}}),
+        Run("sweep", "c", details={"settings": {"asked": "greedily", "device": "cpu", "limited": False}}),
     )
     shown = lamina("runs", "show", "r1").out.splitlines()
     assert f"  asked     {told}" in shown
     assert "  content   d1" in shown
     assert f"            y: {told.replace('few-shot 5', 'few-shot 0')}" in lamina("runs", "show", "r2").out.splitlines()
-    assert "  asked     device cpu" in lamina("runs", "show", "r3").out.splitlines()
+    assert "  asked     greedily, device cpu" in lamina("runs", "show", "r3").out.splitlines()
     first = [*csv.DictReader(io.StringIO(lamina("runs", "export").out))][-1]
     assert json.loads(first["settings"]) == {"x": how, "y": how}
     assert json.loads(first["versions"]) == {"lamina": "0.1.0"}
