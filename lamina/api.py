@@ -38,6 +38,7 @@ from lamina.planners.side_files import TOKENIZER_FILES
 from lamina.planners.values import Trace
 from lamina.plans.origin import Explanation
 from lamina.plans.plan import Plan
+from lamina.recipe.faults_of_changes import faults_of_changes
 from lamina.recipe.load import (
     CARRIED_RECIPES,
     RECIPE_ENDINGS,
@@ -350,20 +351,24 @@ def variations(
 
     The models are opened once for all of them, and closed at the end of the `with`. What variations have in common,
     tensors and what is measured of them, is made once, as far as there is room for it: what `memory` leaves beside the
-    blocks in flight. Raises RecipeError with the faults of all variations together.
+    blocks in flight. Raises RecipeError with the faults of the recipe under no change, where that is one of them and
+    has some, else with those of all variations together, each once.
     """
     opened: dict[ModelRef, PlainModel] = {}
     given = tuple(options.get("set_values", ()))
     found: list[tuple[tuple[str, ...], _Planned]] = []
-    problems: list[Problem] = []
+    faults: list[tuple[tuple[str, ...], Sequence[Problem]]] = []
+    every = [*map(tuple, changes)]
     try:
-        for change in map(tuple, changes):
+        for change in every:
             try:
                 found.append((change, _planned(recipe, {**options, "set_values": given + change}, opened=opened)))
             except RecipeError as error:
-                problems += error.problems
-        if problems:
-            raise RecipeError(problems)
+                if not change:
+                    raise
+                faults.append((change, error.problems))
+        if faults:
+            raise RecipeError(faults_of_changes(faults, [change for change in every if change]))
         yield _sharing(found, workers, memory)
     finally:
         for model in opened.values():

@@ -193,10 +193,12 @@ def export(
             file, CSV_HEAD, is_called="export of runs", named_by="`lamina runs export FILE`", force=force
         )
     with _opened(ledger) as opened:
-        rows = wanted.among(opened.runs())
+        known = opened.runs()
+    rows = wanted.among(known)
     if sort is not None:
-        order = ranking(rows, sort, every=True)
-        rows = [each.run for each in (*order.whole, *order.limited)]
+        asked = {run.number for run in rows}
+        order = ranking(rows, sort, among=known, every=True)
+        rows = [each.run for each in (*order.whole, *order.limited) if each.run.number in asked]
     content = as_csv(rows)
     if file is not None:
         with writing(file):
@@ -213,7 +215,7 @@ def _opened(ledger: Path | None) -> Ledger:
     """The ledger, to be read. Raises LedgerError where there is none."""
     file = ledger_file(ledger)
     if not file.exists():
-        raise LedgerError(f"there is no ledger at {file} yet: `lamina merge` and `lamina check` begin it.")
+        raise LedgerError(f"there is no ledger at {file} yet: `lamina merge`, `check`, `eval` and `sweep` begin it.")
     return Ledger(file)
 
 
@@ -223,5 +225,6 @@ def _tell_empty(file: Path, as_json: bool) -> None:
         return
     click.echo(
         f"no runs yet in {file}.\n"
-        "Every `lamina merge`, `lamina check` and `lamina sweep` is noted there; `lamina demo` shows a recipe to merge."
+        "Every `lamina merge`, `lamina check`, `lamina eval` and `lamina sweep` is noted there; `lamina demo` shows a "
+        "recipe to merge."
     )

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from lamina.cli.runs_names import shortened
 from lamina.ledger.runs import Run, Score
 from lamina.studies.ranking import Ranked, Ranking
 from lamina.wording import counted
 
-SCORES_SHOWN = 3
-NAME_WIDTH = 26  # a recipe with a changed value: other scores give way to it, the one that is ranked by does not
+NAME_WIDTH = 16  # what is left to names, of which the end stays: scores that need more room give way
+
+PART = "* of a part of the items"
 
 
 def table(found: Sequence[Run], health: Mapping[str, str], width: int, limit: int) -> Iterator[str]:
-    """Rows with the scores that most of them have."""
+    """Rows with as many scores as there is room for, those of the newest first. Below it, what is not shown."""
     shown = found[:limit]
-    columns = _columns(shown)[:SCORES_SHOWN]
-    cells = [
-        [
-            run.id,
-            f"{run.at.astimezone():%m-%d %H:%M}",
-            run.kind,
-            run.name,
-            *_scores(run, columns),
-            health_of(run, health),
-        ]
-        for run in shown
-    ]
-    yield from _lines([["run", "when", "kind", "recipe", *columns, "health"], *cells], width, name_at=3)
+    rows = [[run.id, f"{run.at.astimezone():%m-%d %H:%M}", run.kind, run.name, health_of(run, health)] for run in shown]
+    yield from _with_scores(["run", "when", "kind", "recipe", "health"], rows, shown, _names(shown), width, name_at=3)
+    if any(score.limited for run in shown for score in run.scores):
+        yield f"{PART} only"
     if (hidden := len(found) - len(shown)) > 0:
         yield f"and {hidden} more: --limit N"
 
@@ -37,24 +31,23 @@ def ranked_table(order: Ranking, health: Mapping[str, str], width: int, limit: i
     """The best first, each with its difference from the best and `~` where that is within chance; limited ones apart
     and unranked. Below it, what follows."""
     shown = (*order.whole, *order.limited)[:limit]
-    others = [name for name in _columns([each.run for each in shown]) if name != order.name][: SCORES_SHOWN - 1]
     has_best = len(order.whole) > 1 and order.best is not None
-
-    def rows(columns: Sequence[str]) -> Iterator[list[str]]:
-        yield ["run", "recipe", order.name, *(["from best"] if has_best else []), *columns, "health"]
-        for each in shown:
-            scores = [str(each.run.scores[0]), *([_from_best(each)] if has_best else []), *_scores(each.run, columns)]
-            yield [each.run.id, _name(each), *scores, health_of(each.run, health)]
-
-    names = min(NAME_WIDTH, max(len(_name(each)) for each in shown))
-    while others and _width(rows(others), name_at=1) + names > width:
-        others = others[:-1]
-    head, *lines = _lines([*rows(others)], width, name_at=1)
-    yield head
+    head = ["run", "recipe", order.name, *(["from best"] if has_best else []), "health"]
+    rows = [
+        [each.run.id, _name(each), str(each.run.scores[0]), *([_from_best(each)] if has_best else []),
+         health_of(each.run, health)]
+        for each in shown
+    ]  # fmt: skip
+    runs = [each.run for each in shown]
+    others = [name for name in _names([replace(run, scores=run.scores[1:]) for run in runs]) if name != order.name]
+    lines = _with_scores(head, rows, runs, others, width, name_at=1)
+    yield next(lines)
     for number, line in enumerate(lines):
-        if number == len(order.whole):
-            yield "* of a part of the items: not ranked beside whole ones"
+        if number == len(order.whole) < len(shown):
+            yield f"{PART}: not ranked beside whole ones"
         yield line
+    if len(order.whole) >= len(shown) and any(score.limited for run in runs for score in run.scores):
+        yield f"{PART} only"
     if (hidden := len(order.whole) + len(order.limited) - len(shown)) > 0:
         yield f"and {hidden} more: --limit N"
     if order.older:
@@ -122,12 +115,44 @@ def _name(each: Ranked) -> str:
     return f"{each.run.name} (parent)" if each.is_parent else each.run.name
 
 
-def _columns(shown: Sequence[Run]) -> list[str]:
-    return [name for name, _ in Counter(score.name for run in shown for score in run.scores).most_common()]
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The scores of runs, the most wanted first: one for each run that has any, then the others, the newest first."""
+    often = Counter(score.name for run in runs for score in run.scores)
+    first: dict[str, None] = {}
+    for run in runs:
+        own = [score.name for score in run.scores]
+        if own and not any(name in first for name in own):
+            first[max(own, key=lambda name: often[name])] = None
+    return [*dict.fromkeys([*first, *often])]
 
 
-def _scores(run: Run, columns: Sequence[str]) -> list[str]:
-    return ["" if (score := run.score(name)) is None else str(score) for name in columns]
+def _with_scores(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    runs: Sequence[Run],
+    names: Sequence[str],
+    width: int,
+    *,
+    name_at: int,
+) -> Iterator[str]:
+    """Rows in columns, before the last one as many of the scores `names` as there is room for; then those left out."""
+    columns = list(map(list, zip(head, *rows, strict=True)))
+    room = width - sum(_width(column) for number, column in enumerate(columns) if number != name_at)
+    room -= min(NAME_WIDTH, max(map(len, columns[name_at])))
+    scores: dict[str, list[str]] = {}
+    for name in names:
+        column = [name, *("" if (score := run.score(name)) is None else str(score) for run in runs)]
+        if _width(column) <= room:
+            scores[name] = column
+            room -= _width(column)
+    yield from _lines([*columns[:-1], *scores.values(), columns[-1]], width, name_at=name_at)
+    if left_out := [name for name in names if name not in scores]:
+        yield _not_shown(left_out, width)
+
+
+def _width(column: Sequence[str]) -> int:
+    """Of a column, and of what is before it."""
+    return max(map(len, column)) + 2
 
 
 def health_of(run: Run, health: Mapping[str, str]) -> str:
@@ -135,18 +160,23 @@ def health_of(run: Run, health: Mapping[str, str]) -> str:
     return run.verdict or health.get(run.id, "")
 
 
-def _width(rows: Iterable[Sequence[str]], *, name_at: int) -> int:
-    """The width of all columns but that of the names, and of what is between."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return sum(widths) - widths[name_at] + 2 * (len(widths) - 1)
+def _lines(columns: Sequence[Sequence[str]], width: int, *, name_at: int) -> Iterator[str]:
+    """Columns side by side; the names give way where all do not fit."""
+    others = sum(_width(column) for number, column in enumerate(columns) if number != name_at)
+    names = shortened(columns[name_at], max(12, width - others))
+    shown = [names if number == name_at else column for number, column in enumerate(columns)]
+    widths = [max(map(len, column)) for column in shown]
+    for row in zip(*shown, strict=True):
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _lines(rows: Sequence[Sequence[str]], width: int, *, name_at: int) -> Iterator[str]:
-    """Rows in columns; the names give way where all do not fit."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[name_at] = max(12, min(widths[name_at], width - _width(rows, name_at=name_at)))
-    for row in rows:
-        shown = list(row)
-        if len(shown[name_at]) > widths[name_at]:  # the end of a name tells more: what was changed
-            shown[name_at] = "…" + shown[name_at][1 - widths[name_at] :]
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(shown, widths, strict=True)).rstrip()
+def _not_shown(names: Sequence[str], width: int) -> str:
+    """The scores that there was no room for, as many as one line can name, and how to see them."""
+    told = list(names)
+    while len(told) > 1 and len(_list(told, len(names))) > width:
+        told.pop()
+    return f"{_list(told, len(names))}\n`--sort NAME` ranks by one of them, `lamina runs show rN` has all of a row."
+
+
+def _list(told: Sequence[str], of: int) -> str:
+    return f"not shown: {', '.join(told)}{f' and {of - len(told)} more' if len(told) < of else ''}"

@@ -11,9 +11,12 @@ from typing import Any
 
 import click
 
+from lamina.check.findings import Level
 from lamina.cli.ledger_options import Command
+from lamina.errors import did_you_mean
 from lamina.ledger.runs import KINDS, Run
 
+VERDICTS = tuple(map(str, Level))
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -58,9 +61,24 @@ class _Moment(click.ParamType[datetime]):
             self.fail(f"`{value}` is no time; write `3h`, `2d`, `1w` (ago) or `2026-01-31`.", param, ctx)
 
 
+class _OneOf(click.ParamType[str]):
+    """One of several words; another is refused with the one that is near it."""
+
+    def __init__(self, name: str, words: Sequence[str]) -> None:
+        self.name, self._words = name, words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self._words:
+            return str(value)
+        return self.fail(f"`{value}` is no {self.name}.{did_you_mean(str(value), self._words)}", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 (of click)
+        return f"[{'|'.join(self._words)}]"
+
+
 _OPTIONS: Sequence[Callable[[Command], Command]] = (
-    click.option("--kind", type=click.Choice(KINDS), help="Only these."),
-    click.option("--verdict", metavar="VERDICT", help="Only checks with this verdict: healthy, broken, ..."),
+    click.option("--kind", type=_OneOf("kind", KINDS), help="Only these."),
+    click.option("--verdict", type=_OneOf("verdict", VERDICTS), help="Only checks with this verdict."),
     click.option("--text", metavar="TEXT", help="Only those with it in name, recipe, parents or output."),
     click.option("--since", type=_Moment(), help="Only since then: 3h, 2d, 1w (ago) or 2026-01-31."),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lamina.chance import Interval
@@ -46,19 +47,20 @@ def lines(found: Sweep, axes: Sequence[Axis], metric: Metric) -> Iterator[str]:
 
 
 def _curve(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
-    """A line a point, with a bar from the worst to the best."""
-    share = _shares([found.written, *found.points])
+    """A line a point, with a bar from the worst to the best, which stand above its ends."""
+    scale = _scale([found.written, *found.points])
     names = [" ".join(_values(point)) for point in found.points]
     name_width = max(len("as written"), *map(len, names), len(" ".join(_heads(axes))))
     told = [str(point.scores[0]) for point in (found.written, *found.points)]
     overs = [_over(point.over, point.scores[0]) for point in (found.written, *found.points)]
     widths = [max(len(found.written.scores[0].name), *map(len, told)), max(len("over as written"), *map(len, overs))]
     head = f"  {' '.join(_heads(axes)):<{name_width}}  {found.written.scores[0].name:<{widths[0]}}"
-    yield f"{head}  {'over as written':<{widths[1]}}"
+    yield f"{head}  {'over as written':<{widths[1]}}  {scale}".rstrip()
     for name, point in zip(["as written", *names], [found.written, *found.points], strict=True):
         over = "" if point is found.written else _over(point.over, point.scores[0])
         mark = "best" if point.is_best else "~" if point.is_near_best else ""
-        bar = "█" * round(1 + (BAR - 1) * share(point))
+        share = scale.share(point)
+        bar = "" if share is None else "█" * round(1 + (BAR - 1) * share)
         row = f"  {name:<{name_width}}  {point.scores[0]!s:<{widths[0]}}  {over:<{widths[1]}}  {bar:<{BAR}}  {mark}"
         yield row.rstrip()
 
@@ -66,8 +68,8 @@ def _curve(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
 def _heat_map(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
     """A line a value of the first axis, a column a value of the second, shaded from the worst to the best."""
     rows, columns = axes
-    share = _shares(found.points)
-    cells = [f"{_shade(share(point))} {_figure(point.scores[0])}" for point in found.points]
+    scale = _scale(found.points)
+    cells = [f"{_shade(scale.share(point))} {_figure(point.scores[0])}" for point in found.points]
     marks = ["*" if point.is_best else "~" if point.is_near_best else " " for point in found.points]
     width = max(*map(len, cells), *map(len, columns.values)) + 1
     name_width = max(len(rows.path), *map(len, rows.values))
@@ -78,7 +80,8 @@ def _heat_map(found: Sweep, axes: Sequence[Axis]) -> Iterator[str]:
         row = [f"{cells[first + at] + marks[first + at]:<{width}}" for at in range(len(columns.values))]
         yield f"  {value:<{name_width}}   {' '.join(row)}".rstrip()
     best = "as written is the best" if found.best is found.written else "* the best"
-    yield f"  {found.points[0].scores[0].name}; {best}, ~ within chance of it"
+    shaded = f", shaded {scale}" if scale.is_drawn else ""
+    yield f"  {found.points[0].scores[0].name}{shaded}; {best}, ~ within chance of it"
 
 
 def _told(found: Sweep) -> Iterator[str]:
@@ -113,24 +116,39 @@ def _values(point: Point) -> list[str]:
     return [change.partition("=")[2] for change in point.set_values]
 
 
-def _shares(points: Sequence[Point]) -> Callable[[Point], float]:
-    """Where a point lies between the worst of all, 0, and the best, 1."""
-    finite = [point.scores[0].value for point in points if math.isfinite(point.scores[0].value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
-    lower_is_better = points[0].scores[0].lower_is_better
+@dataclass(frozen=True)
+class _Scale:
+    """What bars and shades lead from, `worst`, and to, `best`; None where no point has a number. Nothing is drawn
+    where no two points differ in the digits that are shown."""
 
-    def share(point: Point) -> float:
+    worst: Score | None
+    best: Score | None
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.worst is not None and self.best is not None and _figure(self.worst) != _figure(self.best)
+
+    def share(self, point: Point) -> float | None:
+        """Where a point lies between the worst, 0, and the best, 1; None where nothing is to be drawn."""
         value = point.scores[0].value
-        if not math.isfinite(value):
-            return 0.0
-        at = (value - low) / (high - low) if high > low else 1.0
-        return 1 - at if lower_is_better and high > low else at
+        if self.worst is None or self.best is None or not self.is_drawn or not math.isfinite(value):
+            return None
+        return (value - self.worst.value) / (self.best.value - self.worst.value)
 
-    return share
+    def __str__(self) -> str:
+        """`69.0 … 89.9`; empty where nothing is drawn."""
+        if self.worst is None or self.best is None or not self.is_drawn:
+            return ""
+        return f"{_figure(self.worst)} … {_figure(self.best)}"
 
 
-def _shade(share: float) -> str:
-    return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))] * 2
+def _scale(points: Sequence[Point]) -> _Scale:
+    finite = sorted((p.scores[0] for p in points if math.isfinite(p.scores[0].value)), key=lambda each: each.goodness)
+    return _Scale(finite[0], finite[-1]) if finite else _Scale(None, None)
+
+
+def _shade(share: float | None) -> str:
+    return SHADES[0 if share is None else min(len(SHADES) - 1, int(share * len(SHADES)))] * 2
 
 
 def _figure(score: Score) -> str:

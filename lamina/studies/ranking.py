@@ -81,12 +81,13 @@ def ranking(runs: Sequence[Run], name: str, *, among: Sequence[Run] = (), every:
     called = {PurePath(parent.name).name for run in runs for parent in run.parents}
     known = {run.number for run in runs}
     rows = [*runs, *(run for run in among if run.number not in known and _is_parent(run, called))]
-    wanted = _wanted(rows, name)
+    wanted = _wanted(runs, name, among or runs)
     asked = {run.number for run in rows}
     merges = [[run] for run in rows] if every else by_merge(among or rows)
     models = ([run for run in merge if run.number in asked] for merge in merges)
-    scored = [found for each in models if (found := _scored(each, wanted, name)) is not None]
-    if not scored:
+    held = [(each, found) for each in models if (found := _scored(each, wanted, name)) is not None]
+    scored = [found for _, found in held]
+    if not any(run.number in known for each, _ in held for run in each):  # parents that nobody asked for are no answer
         raise LedgerError(f"no run here has all of {', '.join(wanted)}, in one unit, to take a mean of.")
     whole = sorted((each for each in scored if not each.mean.limited), key=_Scored.order)
     limited = sorted((each for each in scored if each.mean.limited), key=_Scored.order)
@@ -115,16 +116,32 @@ class _Scored:
         return math.isnan(value), value if self.mean.lower_is_better else -value
 
 
-def _wanted(runs: Sequence[Run], name: str) -> list[str]:
-    names = list(dict.fromkeys(score.name for run in runs for score in run.scores))
+def _wanted(runs: Sequence[Run], name: str, among: Sequence[Run]) -> list[str]:
+    names, known = _names(runs), _names(among)
     if name in names:
         return [name]
     wanted = name.split(",")
     for each in wanted:
-        if each not in names and not all(part in names for part in _parts(each) or (each,)):
-            known = did_you_mean(each, names) if names else " No run here has any score yet."
-            raise LedgerError(f"no run here has a score `{each}`.{known}")
+        if _has(names, each):
+            continue
+        if _has(known, each):
+            raise LedgerError(
+                f"none of the runs that were asked for has a score `{each}`; others in the ledger have it. Leave out "
+                "what chooses runs: --kind, --verdict, --text, --since."
+            )
+        hint = (
+            did_you_mean(each, known) if known else " No run has any yet: `lamina eval` and `lamina sweep` take them."
+        )
+        raise LedgerError(f"no run here has a score `{each}`.{hint}")
     return wanted
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(score.name for run in runs for score in run.scores))
+
+
+def _has(names: Sequence[str], name: str) -> bool:
+    return name in names or all(part in names for part in _parts(name) or (name,))
 
 
 def _parts(name: str) -> tuple[str, ...]:

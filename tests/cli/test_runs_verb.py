@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 import math
 import os
 import sqlite3
@@ -111,6 +112,7 @@ def test_an_empty_ledger_says_what_to_do(lamina: Lamina) -> None:
     assert run.code == 0
     assert "no runs yet" in run.out
     assert "lamina merge" in run.out
+    assert "lamina eval" in run.out
     assert lamina("runs", "--json").data == []
 
 
@@ -129,11 +131,11 @@ def test_sorted_runs_are_best_first_and_limited_ones_apart(lamina: Lamina, ledge
         Run("check", "out", plan="p", verdict="suspicious"),
     )
     assert lamina("runs", "--sort", "skills").out.splitlines() == [
-        "run  recipe        skills       from best    loss   health",
-        "r3   better        90.0 ± 1.6   best         4.000  suspicious",
-        "r1   worse         80.0 ± 1.6   -10.0 ± 4.4  4.100",  # 1.96 · 1.6 · sqrt(2)
+        "run  recipe  skills       from best    loss   health",
+        "r3   better  90.0 ± 1.6   best         4.000  suspicious",
+        "r1   worse   80.0 ± 1.6   -10.0 ± 4.4  4.100",  # 1.96 · 1.6 · sqrt(2)
         "* of a part of the items: not ranked beside whole ones",
-        "r2   tenth         99.0 ± 1.6*",
+        "r2   tenth   99.0 ± 1.6*",
         "",
         "best: r3 better; beyond chance of the other.",
         "± of a difference is half its 95% interval. r1 has no answers to the same items: taken as independent.",
@@ -180,9 +182,9 @@ def test_several_scores_rank_by_their_mean(lamina: Lamina, ledger_file: Path) ->
         Run("eval", "half", scores=(score(1.0, "rev"),)),
     )
     assert lamina("runs", "--sort", "rev,sort").out.splitlines()[:3] == [
-        "run  recipe        rev,sort    from best    rev         sort        health",
-        "r2   both          85.0 ± 1.1  best         90.0 ± 1.6  80.0 ± 1.6",  # 1.6 / sqrt(2)
-        "r1   one-sided     74.0 ± 1.1  -11.0 ± 3.1  98.0 ± 1.6  50.0 ± 1.6",
+        "run  recipe     rev,sort    from best    rev         sort        loss   health",
+        "r2   both       85.0 ± 1.1  best         90.0 ± 1.6  80.0 ± 1.6  4.000",  # 1.6 / sqrt(2)
+        "r1   one-sided  74.0 ± 1.1  -11.0 ± 3.1  98.0 ± 1.6  50.0 ± 1.6",
     ]
     assert "in one unit" in lamina("runs", "--sort", "rev,loss").err
     assert "has a score `max`" in lamina("runs", "--sort", "rev,max").err
@@ -193,6 +195,32 @@ def test_a_score_that_no_run_has_is_a_letter_with_a_near_one(lamina: Lamina, led
     run = lamina("runs", "--sort", "skils")
     assert run.code == 2
     assert "Did you mean `skills`?" in run.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [(("--verdict", "heathy"), "Did you mean `healthy`?"), (("--kind", "merges"), "Did you mean `merge`?"),
+     (("--verdict", "???"), "Valid here: healthy, needs training, suspicious, broken.")],
+)  # fmt: skip
+def test_a_word_that_is_no_verdict_or_kind_is_a_letter(lamina: Lamina, asked: tuple[str, str], told: str) -> None:
+    run = lamina("runs", *asked)
+    assert run.code == 2
+    assert told in run.err
+
+
+def test_that_no_run_that_was_asked_for_has_a_score_is_told_whatever_parents_have(
+    lamina: Lamina, ledger_file: Path
+) -> None:
+    add(ledger_file, Run("check", "out", plan="p", verdict="healthy", parents=(Parent("m/rev"),)))
+    run = lamina("runs", "--sort", "rev")
+    assert run.code == 2
+    assert "No run has any yet: `lamina eval` and `lamina sweep` take them." in run.err
+    add(ledger_file, Run("eval", "rev", output="/m/rev", scores=(score(0.5, "rev"),)))
+    for asked in (["--kind", "check"], ["--text", "nothing"]):
+        for verb in ([], ["export"]):
+            run = lamina("runs", *verb, "--sort", "rev", *asked)
+            assert run.code == 2
+            assert "none of the runs that were asked for has a score `rev`; others in the ledger have it." in run.err
 
 
 def test_runs_are_filtered(lamina: Lamina, ledger_file: Path) -> None:
@@ -234,13 +262,86 @@ def test_a_long_name_keeps_its_end_and_the_table_its_width(
     assert "t=0.3" in lines[1]
 
 
-def test_all_of_a_run_is_shown(lamina: Lamina) -> None:
+def test_as_many_scores_are_shown_as_the_width_holds_and_the_others_are_named(
+    lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"task{number}" for number in range(8)]
+    add(ledger_file, *(Run("eval", "many", scores=tuple(score(0.5, name) for name in names)) for _ in range(3)))
+    add(ledger_file, Run("eval", "other", scores=(score(0.7, "lonely", limited=True),)))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert lamina("runs").out.splitlines()[0].split() == ["run", "when", "kind", "recipe", "lonely", *names, "health"]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = lamina("runs").out.splitlines()
+    assert lines[0].split() == ["run", "when", "kind", "recipe", "lonely", "task0", "task1", "health"]
+    assert "70.0 ± 1.6*" in lines[1]
+    assert lines[5:] == [
+        "not shown: task2, task3, task4, task5, task6, task7",
+        "`--sort NAME` ranks by one of them, `lamina runs show rN` has all of a row.",
+        "* of a part of the items only",
+    ]
+    ranked = lamina("runs", "--sort", "task5").out.splitlines()
+    assert ranked[0].split() == ["run", "recipe", "task5", "from", "best", "task0", "task1", "health"]
+    assert ranked[4] == "not shown: task2, task3, task4, task6, task7"
+    assert not [line for line in ranked if "*" in line]
+
+
+def test_sorted_by_their_mean_both_kinds_of_questions_stand_in_80_columns(
+    lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    kinds = (score(0.9, "rev"), score(0.8, "sort"))
+    add(ledger_file, *(Run("eval", f"slerp.yml parameters.t=0.{n}", scores=kinds) for n in range(2)))
+    assert lamina("runs", "--sort", "skills").out.splitlines()[0].split()[-3:] == ["rev", "sort", "health"]
+
+
+def test_names_of_one_end_stay_told_apart(lamina: Lamina, ledger_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    changed = [
+        f"skills.yml models[{number}].parameters.weight={value}" for number in (0, 1) for value in ("0.1", "0.3")
+    ]
+    add(ledger_file, *(Run("eval", name, scores=(score(0.5),)) for name in changed))
+    lines = lamina("runs").out.splitlines()
+    assert max(map(len, lines[:5])) <= 60
+    names = [line[24:].split()[0] for line in lines[1:5]]
+    assert len({*names}) == 4
+    assert all(value in name for value, name in zip(["0.3", "0.1"] * 2, names, strict=True))
+
+
+def test_all_of_a_run_is_shown(lamina: Lamina, folder: Path) -> None:
     lamina("merge", "average.yml", "out")
     shown = lamina("runs", "show", "r1").out
     assert "models    models/rev" in shown
+    assert f"beside    {folder}" in shown
     assert all(line in shown for line in AVERAGE.splitlines())
     assert lamina("runs", "show", "r2").code == 2
     assert lamina("runs", "show", "x").code == 2
+
+
+def test_how_scores_were_taken_is_shown_and_exported(lamina: Lamina, ledger_file: Path) -> None:
+    how = {
+        "harness": "0.4.9",
+        "few_shot": 5,
+        "template": False,
+        "dtype": "auto",
+        "batch": 8,
+        "device": "cpu",
+        "limit": None,
+    }
+    told = "lm-eval 0.4.9, few-shot 5, no chat template, dtype auto, batch 8, device cpu"
+    add(
+        ledger_file,
+        Run("eval", "a", details={"settings": {"x": how, "y": how}, "digest": "d1"}, versions={"lamina": "0.1.0"}),
+        Run("eval", "b", details={"settings": {"x": how, "y": {**how, "few_shot": 0}}}),
+        Run("sweep", "c", details={"settings": {"asked": "greedily", "device": "cpu", "limited": False}}),
+    )
+    shown = lamina("runs", "show", "r1").out.splitlines()
+    assert f"  asked     {told}" in shown
+    assert "  content   d1" in shown
+    assert f"            y: {told.replace('few-shot 5', 'few-shot 0')}" in lamina("runs", "show", "r2").out.splitlines()
+    assert "  asked     greedily, device cpu" in lamina("runs", "show", "r3").out.splitlines()
+    first = [*csv.DictReader(io.StringIO(lamina("runs", "export").out))][-1]
+    assert json.loads(first["settings"]) == {"x": how, "y": how}
+    assert json.loads(first["versions"]) == {"lamina": "0.1.0"}
 
 
 def test_two_runs_are_compared_in_recipes_and_in_pairs_of_answers(lamina: Lamina, ledger_file: Path) -> None:

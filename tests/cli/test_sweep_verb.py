@@ -104,9 +104,41 @@ def test_a_fault_of_any_point_is_a_letter_and_nothing_is_measured(
 ) -> None:
     run = lamina("sweep", recipe, "--vary", "parameters.t=0.1,much", "--vary", "merge_method=slerp,slurp")
     assert run.code == 2
-    assert "parameters.t=much" in run.err
+    assert "--vary parameters.t=much" in run.err
+    assert "--vary merge_method=slurp" in run.err
     assert "Did you mean `slerp`?" in run.err
     assert not ledger_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("varied", "told"),
+    [
+        (
+            "models[0].parameters.wieght=0:1:0.1",
+            r"--vary models\[0\]\.parameters\.wieght  \[unknown-parameter\] .* of slerp.*",
+        ),
+        ("models[7].parameters.weight=1,2", r"--vary models\[7\]\.parameters\.weight  \[set\] .* leads nowhere.*"),
+        ("merge_method=slerp,tise", r"--vary merge_method=tise  \[unknown-method\] .*Did you mean `ties`\?"),
+        ("parameters.t=0.1,many", r"--vary parameters\.t=many  \[parameter-value\] .*"),
+        (
+            "merge_method=slerp,passthrough",
+            r"slerp\.yml:3:9 .* This is so under --vary merge_method=passthrough\.\n(?s:.*)",
+        ),
+    ],
+    ids=["of the path", "of no place", "of a method", "of a value", "of the recipe under a value"],
+)
+def test_a_fault_that_points_have_in_common_comes_once_and_names_what_was_varied(
+    lamina: Lamina, recipe: str, varied: str, told: str
+) -> None:
+    run = lamina("sweep", recipe, "--vary", varied)
+    assert run.code == 2
+    assert re.fullmatch(told + "\n\n1 error; nothing was read or written.\n", run.err), run.err
+
+
+def test_where_the_recipe_is_wrong_its_faults_are_told_as_a_plan_tells_them(lamina: Lamina) -> None:
+    run = lamina("sweep", "faulty.yml", "--vary", "models[0].parameters.weight=0:1:0.1")
+    assert run.code == 2
+    assert run.err == lamina("plan", "faulty.yml").err
 
 
 def test_the_loss_is_taken_in_memory_and_lower_is_better(lamina: Lamina, recipe: str, folder: Path) -> None:
@@ -144,7 +176,7 @@ def test_a_task_of_ones_own_is_a_metric_by_its_file(lamina: Lamina, recipe: str,
     assert run.err == ""
     lines = run.out.splitlines()
     assert re.match(r"mine on \d\d items by lm-eval [\d.]+ \(dev\) · 4 points · 7 measurements in ", lines[0])
-    assert lines[6] == "  mine-dev; * the best, ~ within chance of it"
+    assert re.fullmatch(r"  mine-dev, shaded [\d.]+ … [\d.]+; \* the best, ~ within chance of it", lines[6])
     data = lamina(*asked, "--metric", "mine.jsonl", "--dtype", "float32", "--json").data
     assert data["measured"] == 0
     assert data["metric"] == "mine"

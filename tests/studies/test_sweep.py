@@ -190,7 +190,7 @@ def test_the_faults_of_all_points_come_together_before_anything_is_measured() ->
     metric = First({})
     with pytest.raises(RecipeError) as raised:
         sweep(RECIPE, parse_axes(["parameters.t=0.5,a,b"]), metric)
-    assert [problem.file for problem in raised.value.problems] == ["--set parameters.t=a", "--set parameters.t=b"]
+    assert [problem.file for problem in raised.value.problems] == ["--vary parameters.t=a", "--vary parameters.t=b"]
     assert metric.measured == []
 
 
