@@ -15,7 +15,7 @@ from lamina.checkpoints.checkpoint import Checkpoint, LocalFiles, ModelFiles, op
 from lamina.checkpoints.files import is_folder
 from lamina.checkpoints.hub import open_hub_files
 from lamina.checkpoints.hub_client import HubOptions
-from lamina.errors import CheckpointError
+from lamina.errors import CheckpointError, nearest
 from lamina.expressions.nodes import Expr, Read
 from lamina.model_ref import ModelRef
 
@@ -74,4 +74,22 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions) -> ModelFiles:
     if ref.is_hub_id:
         return open_hub_files(ref.path, hub.commits.get(str(ref)) or ref.revision or hub.revision, hub)
     looked = f"{beside / path}" if path.is_absolute() or beside == Path() else f"{beside / path} or {path}"
-    raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.")
+    near = _folder_like(path)
+    hint = "" if near is None else f" Did you mean `{near}`?"
+    raise CheckpointError(f"there is no folder {looked}, and a model of the Hub is written `org/name`.{hint}")
+
+
+def _folder_like(path: Path) -> Path | None:
+    """The folder whose path is this one's but for slips in its parts; None where a part has none that is near."""
+    found = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        if not (found / part).is_dir():
+            try:
+                near = nearest(part, sorted(each.name for each in found.iterdir() if each.is_dir()))
+            except OSError:  # a folder that may not be listed: nothing is known to be near
+                return None
+            if near is None:
+                return None
+            part = near
+        found /= part
+    return found
