@@ -83,9 +83,9 @@ def _folder_like(path: Path) -> Path | None:
     """The folder whose path is this one's but for slips in its parts; None where a part has none that is near."""
     found = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:
-        if not (found / part).is_dir():
+        if not is_folder(found / part):
             try:
-                near = nearest(part, sorted(each.name for each in found.iterdir() if each.is_dir()))
+                near = nearest(part, sorted(each.name for each in found.iterdir() if is_folder(each)))
             except OSError:  # a folder that may not be listed: nothing is known to be near
                 return None
             if near is None:
