@@ -85,19 +85,26 @@ def files_of(ref: ModelRef, beside: Path, hub: HubOptions, *, first: Sequence[Pa
 
 
 def folder_like(path: str, beside: Path) -> str | None:
-    """The model that a path which leads to none is likely meant for; None where none is near.
+    """The model's folder that a path which leads to none is likely meant for; None where none is near.
 
-    The folder of the file that it leads to, or the model's folder in the same place whose name is near its own.
+    That of the file to which it leads, or the one whose path is this one's but for slips in its parts.
     """
     meant = PurePath(path)
+    found = PurePath(meant.anchor)
     try:
         if (beside / meant).is_file():
             return str(meant.parent)
-        around = (beside / meant).parent
-        there = [each.name for each in around.iterdir() if each.name != meant.name and (each / "config.json").is_file()]
+        for part in meant.relative_to(meant.anchor).parts:
+            near = part if is_folder(beside / found / part) else _near(part, beside / found)
+            if near is None:
+                return None
+            found /= near
+        return str(found) if found != meant and (beside / found / "config.json").is_file() else None
     except (OSError, ValueError):  # a folder that may not be listed, or none; ValueError: a zero byte in the name
         return None
-    near = nearest(meant.name, there)
-    if near is None:  # letters that changed places make a word of three too unlike
-        near = next((name for name in sorted(there) if sorted(name) == sorted(meant.name)), None)
-    return None if near is None else str(meant.parent / near)
+
+
+def _near(name: str, folder: Path) -> str | None:
+    there = sorted(each.name for each in folder.iterdir() if is_folder(each))
+    # Letters that changed places make a word of three too unlike.
+    return nearest(name, there) or next((each for each in there if sorted(each) == sorted(name)), None)

@@ -20,7 +20,7 @@ lm_eval = pytest.importorskip("lm_eval", reason="the extra `eval` is not install
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 import lamina  # noqa: E402
-from lamina.errors import OutputError, TaskError, TaskFailed  # noqa: E402
+from lamina.errors import CheckpointError, OutputError, TaskError, TaskFailed  # noqa: E402
 from lamina.evaluate.compare import Comparison  # noqa: E402
 from lamina.evaluate.evaluation import Step, evaluate  # noqa: E402
 from lamina.evaluate.harness import Harness  # noqa: E402
@@ -226,6 +226,14 @@ def test_more_examples_than_there_are_items_is_a_letter(folder: Path) -> None:
     ):
         scored("examples/models/rev", "two.jsonl", few_shot=3)
     assert scored("examples/models/rev", "two.jsonl", few_shot=1).settings.few_shot == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_models_folder_with_a_slip_in_its_path_is_told() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"no folder examples/modles/rev, .* Did you mean `examples/models/rev`\?"
+    ):
+        evaluate(["examples/modles/rev"], ["reversed.jsonl"], Path("out"))
 
 
 def test_a_byte_order_mark_changes_no_score(folder: Path) -> None:
