@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lamina.cli.runs_names import shortened
 from lamina.ledger.runs import Run, Score
-from lamina.studies.ranking import Ranked, Ranking
+from lamina.studies.ranking import Ranked, Ranking, items_of
 from lamina.wording import counted
 
 NAME_WIDTH = 16  # what is left to names, of which the end stays: scores that need more room give way
@@ -40,6 +40,7 @@ def ranked_table(order: Ranking, health: Mapping[str, str], width: int, limit: i
     ]  # fmt: skip
     runs = [each.run for each in shown]
     others = [name for name in _names([replace(run, scores=run.scores[1:]) for run in runs]) if name != order.name]
+    others.sort(key=lambda name: items_of(name) != items_of(order.name))  # those over the same items first
     lines = _with_scores(head, rows, runs, others, width, name_at=1)
     yield next(lines)
     for number, line in enumerate(lines):

@@ -15,6 +15,7 @@ from lamina.check.asked import bundled_texts
 from lamina.cli.answer import json_option, print_json
 from lamina.cli.ledger_options import ledger_options
 from lamina.cli.options import memory_option, recipe_options, workers_option
+from lamina.cli.plan import show_notices
 from lamina.cli.sweep_shown import as_data, lines
 from lamina.errors import MissingExtra, TaskError, did_you_mean
 from lamina.evaluate.evaluation import DTYPES, Template
@@ -23,6 +24,7 @@ from lamina.evaluate.skills import examples_folder
 from lamina.evaluate.tasks import OWN_NAMES
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.runs import Score
+from lamina.plans.plan import Notice, Plan
 from lamina.recipe.load import RecipeLike
 from lamina.studies.grid import parse_axes
 from lamina.studies.harness_metric import harness_tasks
@@ -115,6 +117,10 @@ def sweep(
         metric = harness_tasks(name, harness, template=template, dtype=dtype, allow_own_code=allowed)
     done = 0
 
+    def on_plans(plans: Sequence[Plan]) -> None:
+        if not quiet and not as_json:
+            show_notices(_in_all(plans[1:]), err=True)
+
     def measuring(_number: int, point: Sequence[str], score: Score | None) -> None:
         nonlocal done
         done += score is not None
@@ -123,7 +129,15 @@ def sweep(
 
     try:
         found = swept(
-            recipe, axes, metric, notebook=notebook, workers=workers, memory=memory, measuring=measuring, **options
+            recipe,
+            axes,
+            metric,
+            notebook=notebook,
+            workers=workers,
+            memory=memory,
+            on_plans=on_plans,
+            measuring=measuring,
+            **options,
         )
     except KeyboardInterrupt as stop:
         kept = "what was measured is noted, and the same command goes on." if notebook.wanted else "nothing was noted."
@@ -133,6 +147,12 @@ def sweep(
         return
     for line in lines(found, axes, metric):
         click.echo(line)
+
+
+def _in_all(plans: Sequence[Plan]) -> list[Notice]:
+    """The notices that every plan has, whatever the values: what has no effect at all is among them."""
+    said = [{(notice.code, notice.message) for notice in plan.notices} for plan in plans]
+    return [each for each in plans[0].notices if all((each.code, each.message) in others for others in said)]
 
 
 def _own_metric(name: str, texts: Sequence[Path], limit: int | None, device: str) -> Metric:

@@ -14,9 +14,9 @@ from lamina.ledger.merges import recipes_of, verdicts
 from lamina.ledger.runs import Run
 from lamina.recipe.ways import parse_way
 from lamina.report.figures import finite
-from lamina.report.scores import items_of, value_in
+from lamina.report.scores import value_in
 from lamina.report.subjects import Subject
-from lamina.studies.ranking import Ranked, Ranking, ranking
+from lamina.studies.ranking import Ranked, Ranking, items_of, ranking
 
 BY = ("skills", "skills-test", "skills-dev")  # what is ranked by where nothing is said and runs have it
 MOST_PATHS = 12  # in which recipes differ: more are told by their number

@@ -16,7 +16,7 @@ from lamina.ledger.merges import newest_scores
 from lamina.ledger.runs import Run, Score
 from lamina.recipe.ways import Way, parse_way
 from lamina.report.subjects import Subject, rows_of_model
-from lamina.studies.ranking import SUFFIXES
+from lamina.studies.ranking import SUFFIXES, items_of
 from lamina.studies.sweep import Standing, standings
 
 Z = 1.96  # standard errors to each side of a 95% interval
@@ -75,11 +75,6 @@ def _newest(rows: Sequence[Run]) -> tuple[Score, ...]:
 def interval(score: Score) -> float | None:
     """Half the width of a score's own 95% interval; None where its standard error is not known."""
     return None if score.stderr is None or not math.isfinite(score.stderr) else Z * score.stderr
-
-
-def items_of(name: str) -> str:
-    """The suffix that tells which items a score is over: of `rev-dev` and `loss-dev/prose` it is `-dev`."""
-    return next((suffix for suffix in SUFFIXES[1:] if name.partition("/")[0].endswith(suffix)), "")
 
 
 def is_dev(name: str) -> bool:

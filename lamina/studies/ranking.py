@@ -64,6 +64,11 @@ class Ranking:
         return next((each for each in self.whole if each.is_parent), None)
 
 
+def items_of(name: str) -> str:
+    """The suffix that tells which items a score is over: of `rev-dev` and `loss-dev/prose` it is `-dev`."""
+    return next((suffix for suffix in SUFFIXES[1:] if name.partition("/")[0].endswith(suffix)), "")
+
+
 def items_needed(name: str) -> list[str]:
     """The scores whose items `ranking` compares by, for what `--sort` calls `name`."""
     return [part for each in dict.fromkeys([name, *name.split(",")]) for part in (each, *_parts(each))]
@@ -146,8 +151,8 @@ def _has(names: Sequence[str], name: str) -> bool:
 
 def _parts(name: str) -> tuple[str, ...]:
     """The scores that a score is the mean of; none where it is one of its own."""
-    suffix = next((suffix for suffix in SUFFIXES if name == f"skills{suffix}"), None)
-    return () if suffix is None else tuple(f"{skill}{suffix}" for skill in SKILLS)
+    suffix = items_of(name)
+    return tuple(f"{skill}{suffix}" for skill in SKILLS) if name == f"skills{suffix}" else ()
 
 
 def _scored(rows: Sequence[Run], wanted: Sequence[str], name: str) -> _Scored | None:

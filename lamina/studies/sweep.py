@@ -21,6 +21,7 @@ from lamina.execute.memory import peak_memory
 from lamina.ledger.notebook import Notebook
 from lamina.ledger.noting import FOLDER, parents_of, run_name
 from lamina.ledger.runs import Run, Score, versions
+from lamina.plans.plan import Plan
 from lamina.recipe.load import RecipeLike
 from lamina.studies.grid import Axis, points
 from lamina.studies.metrics import Metric
@@ -73,7 +74,7 @@ def sweep(
     notebook: Notebook | None = None,
     workers: int | None = None,
     memory: int | None = None,
-    on_start: Callable[[int, str], None] = lambda _points, _title: None,
+    on_plans: Callable[[Sequence[Plan]], None] = lambda _plans: None,
     measuring: Callable[[int, Sequence[str], Score | None], None] = lambda _number, _point, _score: None,
     **options: Unpack[api.Options],
 ) -> Sweep:
@@ -81,15 +82,17 @@ def sweep(
     default the user's own ledger.
 
     A point whose like is in the notebook is not measured again: the same plan, models, items and version of Lamina.
+    `on_plans` is called with the plans, that of the recipe as it is written first, before anything is measured.
     `measuring` is called before each point without a score, and after it with its score.
     Raises RecipeError with the faults of all points before anything is computed.
     """
     started = time.monotonic()
     grid = points(axes)
     with api.variations(recipe, [AS_WRITTEN, *grid], workers=workers, memory=memory, **options) as variations:
-        metric = metric.ready([each.tensors.plan for each in variations])
+        plans = [each.tensors.plan for each in variations]
+        on_plans(plans)
+        metric = metric.ready(plans)
         study = _Study(metric, notebook or Notebook(), measuring)
-        on_start(len(grid), variations[0].tensors.plan.title)
         runs = [study.measured(number, each, "dev") for number, each in enumerate(variations)]
         written, *in_grid = found = _compared(variations, runs)
         best = next((point for point in in_grid if point.is_best), written)

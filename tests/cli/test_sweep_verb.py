@@ -58,6 +58,12 @@ def test_what_a_sweep_measured_stands_in_for_no_evaluation(lamina: Lamina, recip
     assert not any("-dev" in score["name"] for score in card)
 
 
+def test_what_has_no_effect_at_any_point_is_told(lamina: Lamina, recipe: str) -> None:
+    run = lamina("sweep", recipe, "--vary", "parameters.tt=0:1:0.5", "--metric", "rev", "--limit", "4")
+    assert run.err.count("unknown parameter `tt` has no effect") == 1
+    assert lamina("sweep", recipe, "--vary", "parameters.t=0.1,0.9", "--metric", "rev", "--limit", "4").err == ""
+
+
 def test_without_a_ledger_nothing_is_noted_and_a_sweep_still_tells(
     lamina: Lamina, recipe: str, ledger_file: Path
 ) -> None:
