@@ -40,8 +40,9 @@ def ranked_table(order: Ranking, health: Mapping[str, str], width: int, limit: i
     ]  # fmt: skip
     runs = [each.run for each in shown]
     others = [name for name in _names([replace(run, scores=run.scores[1:]) for run in runs]) if name != order.name]
-    others.sort(key=lambda name: items_of(name) != items_of(order.name))  # those over the same items first
-    lines = _with_scores(head, rows, runs, others, width, name_at=1)
+    beside = [name for name in others if items_of(name) == items_of(order.name)]  # over the same items
+    others = [*beside, *(name for name in others if name not in beside)]
+    lines = _with_scores(head, rows, runs, others, width, name_at=1, wanted=len(beside))
     yield next(lines)
     for number, line in enumerate(lines):
         if number == len(order.whole) < len(shown):
@@ -135,15 +136,20 @@ def _with_scores(
     width: int,
     *,
     name_at: int,
+    wanted: int | None = None,
 ) -> Iterator[str]:
-    """Rows in columns, before the last one as many of the scores `names` as there is room for; then those left out."""
+    """Rows in columns, before the last one as many of the scores `names` as there is room for; then those left out.
+
+    The first `wanted` of them, by default all, may make the names of rows shorter.
+    """
     columns = list(map(list, zip(head, *rows, strict=True)))
     room = width - sum(_width(column) for number, column in enumerate(columns) if number != name_at)
-    room -= min(NAME_WIDTH, max(map(len, columns[name_at])))
+    longest = max(map(len, columns[name_at]))
     scores: dict[str, list[str]] = {}
-    for name in names:
+    for number, name in enumerate(names):
         column = [name, *("" if (score := run.score(name)) is None else str(score) for run in runs)]
-        if _width(column) <= room:
+        is_wanted = wanted is None or number < wanted
+        if _width(column) + (min(NAME_WIDTH, longest) if is_wanted else longest) <= room:
             scores[name] = column
             room -= _width(column)
     yield from _lines([*columns[:-1], *scores.values(), columns[-1]], width, name_at=name_at)
