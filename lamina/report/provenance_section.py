@@ -51,12 +51,25 @@ def _commands(sheet: Sheet) -> Iterator[tuple[str, str]]:
 
 def _models(sheet: Sheet) -> str:
     subject = sheet.subject
-    headers = {} if subject.plan is None else {each.name: each.fingerprint for each in subject.plan.inputs}
+    planned = () if subject.plan is None else subject.plan.inputs
+    headers = {each.name: each.fingerprint for each in planned}
+    recorded = subject.record.get("inputs")
+    samples = {}
+    if isinstance(recorded, list) and len(recorded) == len(planned):  # in the plan's order, and without places
+        samples = {
+            source.name: each.get("sample", "")
+            for source, each in zip(planned, recorded, strict=True)
+            if isinstance(each, dict)
+        }
     rows = [
-        [text(parent.name), text(parent.commit or ""), f"<code>{text(headers.get(parent.name, ''))}</code>"]
+        [
+            text(parent.name), text(parent.commit or ""),
+            *(f"<code>{text(digests.get(parent.name, ''))}</code>" for digests in (headers, samples)),
+        ]
         for parent in subject.parents
-    ]
-    return "<h3>Models that went in</h3>" + table(["model", "commit", "fingerprint of its headers"], rows)
+    ]  # fmt: skip
+    heads = ["model", "commit", "digest of its headers", "of samples of its tensors"]
+    return "<h3>Models that went in</h3>" + table(heads, rows)
 
 
 def _rows(rows: Sequence[Run]) -> str:
