@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.errors import Problem, RecipeError
 from lamina.planners.values import Resolved, Trace
-from lamina.plans.explain import short_names
+from lamina.plans.explain import layer_of, short_names
 from lamina.plans.origin import DEFAULT, Explanation, Value
 from lamina.plans.plan import Plan
 from lamina.recipe.load import Recipe
@@ -20,6 +20,9 @@ def explanation(plan: Plan, recipe: Recipe, trace: Trace) -> Explanation:
     if trace.values:
         raise RecipeError([Problem("unknown-tensor", f"{message} The embedding stands for it (tied).")])
     hint = f" Near: {', '.join(near)}." if near else f" It begins with {', '.join(job.name for job in plan.jobs[:3])}."
+    depth = 1 + max((job.layer for job in plan.jobs if job.layer is not None), default=-1)
+    if depth and (layer_of(trace.tensor) or 0) >= depth:
+        message += f" Its layers are 0 to {depth - 1}."
     raise RecipeError([Problem("unknown-tensor", message + hint, suggestion=next(iter(near), ""))])
 
 

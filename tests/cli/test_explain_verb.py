@@ -78,3 +78,9 @@ def test_a_copy_is_one_line_and_its_values(lamina: Lamina) -> None:
     run = lamina("explain", "stack.yml", "model.embed_tokens.weight")
     assert "base: model.embed_tokens.weight" in run.out
     assert "├─" not in run.out
+
+
+def test_a_layer_beyond_the_last_is_told_with_those_that_there_are(lamina: Lamina) -> None:
+    run = lamina("explain", "average.yml", "model.layers.9.mlp.up_proj.weight")
+    assert run.code == 2
+    assert "Its layers are 0 to 3." in " ".join(run.err.split())
