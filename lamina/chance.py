@@ -27,6 +27,11 @@ class Interval:
         return abs(self.difference) > self.margin
 
 
+def worth(is_beyond_chance: bool) -> str:
+    """What is said of a difference."""
+    return "beyond chance" if is_beyond_chance else "within chance"
+
+
 @dataclass(frozen=True)
 class Difference:
     """By how much one model's score exceeds another's, in shares, and half the width of its 95% interval."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import click
 
+from lamina.chance import Interval
 from lamina.ledger.runs import in_json
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, errors included.")
@@ -27,3 +28,8 @@ def _as_json(content: object) -> object:
         case list() | tuple():
             return [_as_json(value) for value in content]
     return content
+
+
+def interval_as_data(over: Interval) -> dict[str, float | None]:
+    """A difference and half its interval, as data has them."""
+    return {"over": in_json(over.difference), "margin": in_json(over.margin)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from lamina.errors import LedgerError
 from lamina.ledger.compare import compared_scores, recipe_changes
 from lamina.ledger.ledger import Ledger, ledger_file
 from lamina.ledger.merges import verdicts
-from lamina.ledger.runs import RUN_FIELDS, Run
+from lamina.ledger.runs import RUN_FIELDS, Run, in_json
 from lamina.studies.ranking import Ranked, Ranking, items_needed, ranking
 from lamina.wording import counted
 
@@ -120,7 +119,7 @@ def _standing(ranked: Ranked) -> dict[str, Any]:
     return {
         "mark": ranked.mark or None,
         "difference": ranked.difference,
-        "margin": ranked.margin if ranked.margin is not None and math.isfinite(ranked.margin) else None,
+        "margin": in_json(ranked.margin),
         "paired": ranked.paired,
         "parent": ranked.is_parent,
     }

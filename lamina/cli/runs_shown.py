@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lamina.chance import worth
 from lamina.ledger.compare import Changed, Compared
 from lamina.ledger.noting import FOLDER
 from lamina.ledger.runs import Run, Score, in_json
@@ -115,14 +116,12 @@ def diff_lines(first: Run, second: Run, changes: Sequence[Changed] | None, score
 
 def _told(compared: Compared) -> tuple[str, str]:
     """The difference with its interval, and what it is worth."""
-    factor, digits = (100, 1) if compared.first.unit == "share" else (1, 3)
-    difference = f"{factor * compared.difference:+.{digits}f}"
+    difference = compared.first.signed(compared.difference, compared.margin)
     if not math.isfinite(compared.difference):
         return "", "not finite"
     if compared.margin is None:
         return difference, "no standard error is known"
-    worth = "beyond chance" if compared.is_beyond_chance else "within chance"
-    return f"{difference} ± {factor * compared.margin:.{digits}f}", f"{worth}{', paired' if compared.paired else ''}"
+    return difference, f"{worth(compared.is_beyond_chance)}{', paired' if compared.paired else ''}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lamina.cli.runs_names import shortened
-from lamina.ledger.runs import Run, Score
+from lamina.ledger.runs import Run
 from lamina.studies.ranking import Ranked, Ranking, items_of
 from lamina.wording import counted
 
@@ -67,7 +67,7 @@ def _follows(order: Ranking) -> Iterator[str]:
     if parent is best:
         yield "no recipe here is better than this parent."
     elif parent is not None and parent.difference is not None:
-        over = _difference(-parent.difference, parent.margin, best.run.scores[0])
+        over = best.run.scores[0].signed(-parent.difference, parent.margin)
         yield f"over {parent.run.name}, the best parent: {over}{parent.mark and f', {parent.mark}'}."
     yield " ".join(_how(order.whole))
 
@@ -104,13 +104,7 @@ def _from_best(each: Ranked) -> str:
     if each.mark == "best" or each.difference is None:
         return each.mark
     near = " ~" if each.mark == "within chance" else ""
-    return _difference(each.difference, each.margin, each.run.scores[0]) + near
-
-
-def _difference(difference: float, margin: float | None, like: Score) -> str:
-    factor, digits = (100, 1) if like.unit == "share" else (1, 3)
-    spread = "" if margin is None else f" ± {factor * margin:.{digits}f}"
-    return f"{factor * difference:+.{digits}f}{spread}"
+    return each.run.scores[0].signed(each.difference, each.margin) + near
 
 
 def _name(each: Ranked) -> str:

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lamina.chance import Interval
+from lamina.chance import Interval, worth
+from lamina.cli.answer import interval_as_data
 from lamina.ledger.runs import in_json
 from lamina.planners.upscale import Cut
 from lamina.studies.scan import CutLoss, Scan
@@ -103,7 +104,7 @@ def _told(found: Scan, command: str) -> Iterator[str]:
     else:
         yield (
             f"SOLAR       {default.cut.text(count)}: {_over(default.over)}; the best is {_over(best.over_default)} "
-            f"beside it, for all cuts at once: {_worth(best.over_default)}"
+            f"beside it, for all cuts at once: {worth(best.over_default.is_beyond_chance)}"
         )
     _, best_over, default_over = found.test, *found.test_over[:2]
     if best is default:
@@ -111,8 +112,8 @@ def _told(found: Scan, command: str) -> Iterator[str]:
     else:
         between = found.test_over[2]
         yield (
-            f"test        {_over(best_over)} against {_over(default_over)}: {_over(between)}, {_worth(between)}; these "
-            "rows chose nothing"
+            f"test        {_over(best_over)} against {_over(default_over)}: {_over(between)}, "
+            f"{worth(between.is_beyond_chance)}; these rows chose nothing"
         )
     if near := sum(each.is_near_best for each in found.cuts if each is not best):
         yield f"near        {counted(near, 'other cut')} of {len(found.cuts)} within chance of the best (~)"
@@ -137,10 +138,6 @@ def _over(over: Interval) -> str:
     return f"{over.difference:+.3f} ± {over.margin:.3f}"
 
 
-def _worth(over: Interval) -> str:
-    return "beyond chance" if over.is_beyond_chance else "within chance"
-
-
 def as_data(found: Scan, command: str) -> dict[str, Any]:
     """The scan for JSON; `SCAN_FIELDS` says what each key holds."""
     loss, best, default = found.test
@@ -159,9 +156,9 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
         "beyond_chance": found.best.over_default.is_beyond_chance,
         "test": {
             "loss": in_json(loss),
-            "best": {"loss": in_json(best), **_interval(best_over)},
-            "default": {"loss": in_json(default), **_interval(default_over)},
-            "best_over_default": {**_interval(between), "beyond_chance": between.is_beyond_chance},
+            "best": {"loss": in_json(best), **interval_as_data(best_over)},
+            "default": {"loss": in_json(default), **interval_as_data(default_over)},
+            "best_over_default": {**interval_as_data(between), "beyond_chance": between.is_beyond_chance},
         },
         "limited": found.limited,
         "measurements": found.measurements,
@@ -173,9 +170,9 @@ def as_data(found: Scan, command: str) -> dict[str, Any]:
 
 
 def _cut(each: CutLoss) -> dict[str, Any]:
-    beside = _interval(each.over_default)
+    beside = interval_as_data(each.over_default)
     return {
-        **_places(each.cut), "loss": in_json(each.loss), **_interval(each.over), "over_default": beside["over"],
+        **_places(each.cut), "loss": in_json(each.loss), **interval_as_data(each.over), "over_default": beside["over"],
         "margin_default": beside["margin"], "near_best": each.is_near_best,
         "run": each.run,
     }  # fmt: skip
@@ -183,7 +180,3 @@ def _cut(each: CutLoss) -> dict[str, Any]:
 
 def _places(cut: Cut) -> dict[str, int]:
     return {"first": cut.first, "second": cut.second}
-
-
-def _interval(over: Interval) -> dict[str, float | None]:
-    return {"over": in_json(over.difference), "margin": in_json(over.margin)}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamina.chance import Interval
+from lamina.chance import Interval, worth
+from lamina.cli.answer import interval_as_data
 from lamina.ledger.runs import Score
 from lamina.studies.grid import Axis
 from lamina.studies.metrics import Metric
@@ -93,12 +94,12 @@ def _told(found: Sweep) -> Iterator[str]:
     else:
         yield (
             f"as written  {found.written.scores[0]}; the best is {_over(best.over, first)} over it, for all points at "
-            f"once: {_worth(best.over)}"
+            f"once: {worth(best.over.is_beyond_chance)}"
         )
         ours, theirs = found.test
         yield (
             f"test        {ours} against {theirs} as written: {_over(found.test_over, ours)}, "
-            f"{_worth(found.test_over)}; these items chose nothing"
+            f"{worth(found.test_over.is_beyond_chance)}; these items chose nothing"
         )
     if near:
         yield f"near        {counted(len(near), 'other point')} of {len(found.points)} within chance of the best (~)"
@@ -152,16 +153,11 @@ def _shade(share: float | None) -> str:
 
 
 def _figure(score: Score) -> str:
-    return f"{100 * score.value:.1f}" if score.unit == "share" else f"{score.value:.3f}"
+    return score.plain(score.value)
 
 
 def _over(over: Interval, score: Score) -> str:
-    factor, digits = (100, 1) if score.unit == "share" else (1, 3)
-    return f"{factor * over.difference:+.{digits}f} ± {factor * over.margin:.{digits}f}"
-
-
-def _worth(over: Interval) -> str:
-    return "beyond chance" if over.is_beyond_chance else "within chance"
+    return score.signed(over.difference, over.margin)
 
 
 def as_data(found: Sweep, metric: Metric) -> dict[str, Any]:
@@ -169,7 +165,7 @@ def as_data(found: Sweep, metric: Metric) -> dict[str, Any]:
     test = None
     if found.test is not None and found.test_over is not None:
         ours, theirs = found.test
-        test = {"best": ours.as_data(), "as_written": theirs.as_data(), **_interval(found.test_over)}
+        test = {"best": ours.as_data(), "as_written": theirs.as_data(), **interval_as_data(found.test_over)}
         test["beyond_chance"] = found.test_over.is_beyond_chance
     return {
         "metric": metric.name,
@@ -189,12 +185,6 @@ def _point(point: Point) -> dict[str, Any]:
         "plan": point.plan,
         "run": point.run,
         "scores": [score.as_data() for score in point.scores],
-        **_interval(point.over),
+        **interval_as_data(point.over),
         "near_best": point.is_near_best,
     }
-
-
-def _interval(over: Interval) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity."""
-    figures = {"over": over.difference, "margin": over.margin}
-    return {name: figure if math.isfinite(figure) else None for name, figure in figures.items()}

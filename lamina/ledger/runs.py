@@ -52,9 +52,28 @@ class Score:
 
     def __str__(self) -> str:
         """`91.0 ± 1.6` for a share, else four digits; a `*` where it is limited."""
-        factor, digits = (100, 1) if self.unit == "share" else (1, 3)
-        spread = "" if self.stderr is None else f" ± {factor * self.stderr:.{digits}f}"
-        return f"{factor * self.value:.{digits}f}{spread}{'*' if self.limited else ''}"
+        return f"{self.plain(self.value)}{self.spread(self.stderr)}{'*' if self.limited else ''}"
+
+    @property
+    def factor(self) -> int:
+        """What figures in its unit are multiplied by to be shown: shares are shown in percent."""
+        return 100 if self.unit == "share" else 1
+
+    def plain(self, figure: float) -> str:
+        """A figure in its unit."""
+        return f"{self.factor * figure:.{self._digits}f}"
+
+    def signed(self, difference: float, margin: float | None = None) -> str:
+        """`+1.9 ± 1.8`: a difference in its unit, with half the width of an interval where there is one."""
+        return f"{self.factor * difference:+.{self._digits}f}{self.spread(margin)}"
+
+    def spread(self, margin: float | None) -> str:
+        """` ± 1.8`, in its unit; empty for None."""
+        return "" if margin is None else f" ± {self.plain(margin)}"
+
+    @property
+    def _digits(self) -> int:
+        return 1 if self.unit == "share" else 3
 
     @property
     def goodness(self) -> float:

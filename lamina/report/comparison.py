@@ -11,9 +11,8 @@ from lamina.evaluate.skills import SKILLS
 from lamina.ledger.compare import content_of, recipe_changes
 from lamina.ledger.ledger import Ledger
 from lamina.ledger.merges import recipes_of, verdicts
-from lamina.ledger.runs import Run
+from lamina.ledger.runs import Run, in_json
 from lamina.recipe.ways import parse_way
-from lamina.report.figures import finite
 from lamina.report.scores import value_in
 from lamina.report.subjects import Subject
 from lamina.studies.ranking import Ranked, Ranking, items_of, ranking
@@ -134,10 +133,10 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
                 "run": each.run.id,
                 "name": each.run.name,
                 "is_parent": each.is_parent,
-                "mean": finite(each.mean),
-                "stderr": finite(each.error),
-                "difference": finite(each.difference),
-                "margin": finite(each.margin),
+                "mean": in_json(each.mean),
+                "stderr": in_json(each.error),
+                "difference": in_json(each.difference),
+                "margin": in_json(each.margin),
                 "paired": each.paired,
                 "mark": each.mark,
                 "scores": [score.as_data() for score in each.run.scores],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lamina.chance import worth
 from lamina.report.comparison import Comparison
-from lamina.report.figures import plain, signed, with_error
+from lamina.report.figures import with_error
 from lamina.report.html import chart, paragraph, section, table, text, whole_page
 from lamina.report.page import LEVELS, SCHEME
 from lamina.report.score_charts import ranking_chart, scatter_chart
@@ -67,9 +68,9 @@ def _follows(found: Comparison) -> Iterator[str]:
         yield f"All {rest} others are beyond chance worse."
     parent = order.best_parent
     if parent is not None and parent is not best and parent.difference is not None and parent.margin is not None:
-        worth = "beyond chance" if parent.mark == "beyond chance" else "within chance"
-        difference = f"{signed(score, -parent.difference)} ± {plain(score, parent.margin)}"
-        yield f"Over the best parent, {called(parent)}: {difference}, {worth}."
+        told = worth(parent.mark == "beyond chance")
+        difference = score.signed(-parent.difference, parent.margin)
+        yield f"Over the best parent, {called(parent)}: {difference}, {told}."
 
 
 def called(ranked: Ranked) -> str:
@@ -95,7 +96,7 @@ def _ranking(found: Comparison) -> str:
         score = each.run.scores[0]
         behind = ""
         if each.difference is not None and each.margin is not None and each.mark != "best":
-            behind = f"{signed(score, each.difference)} ± {plain(score, each.margin)}"
+            behind = score.signed(each.difference, each.margin)
         values = found.values.get(each.run.id, ("",) * len(found.paths)) if paths else ()
         called_so = title_of(each.run) if any(values) else each.run.name
         health = found.health.get(each.run.id, "")

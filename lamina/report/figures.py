@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from lamina.ledger.runs import Score
+from lamina.ledger.runs import Score, in_json
 from lamina.report.scores import interval
 
 
@@ -13,42 +11,18 @@ def with_error(score: Score) -> str:
     return str(score).replace(" ", "\u00a0")
 
 
-def plain(score: Score, value: float) -> str:
-    """A figure in the score's unit."""
-    return f"{factor_of(score) * value:.{_digits(score)}f}"
-
-
-def signed(score: Score, value: float) -> str:
-    """A difference, in the score's unit."""
-    return f"{factor_of(score) * value:+.{_digits(score)}f}"
-
-
 def level(score: Score) -> float | None:
     """Where a chart has a score; None for no number."""
-    return finite(factor_of(score) * score.value)
+    return in_json(score.factor * score.value)
 
 
 def margin_of(score: Score) -> float | None:
     """Half the width of a score's 95% interval, as a chart has it; None where that is not known."""
     margin = interval(score)
-    return None if margin is None else factor_of(score) * margin
+    return None if margin is None else score.factor * margin
 
 
 def scale_title(score: Score) -> str:
     """What an axis of such scores says."""
     worse = ", lower is better" if score.lower_is_better else ""
     return {"share": "percent", "nats": "nats a token"}.get(score.unit, "score") + worse
-
-
-def factor_of(score: Score) -> int:
-    """What a score is multiplied by to be shown."""
-    return 100 if score.unit == "share" else 1
-
-
-def _digits(score: Score) -> int:
-    return 1 if score.unit == "share" else 3
-
-
-def finite(figure: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if figure is not None and math.isfinite(figure) else None

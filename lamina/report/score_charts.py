@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lamina.ledger.runs import in_json
 from lamina.report.charts import COLOURS, LEGEND, Chart, line_through, shown
-from lamina.report.figures import factor_of, finite, level, margin_of, scale_title
+from lamina.report.figures import level, margin_of, scale_title
 from lamina.report.scores import Scored, ScoreTable
 from lamina.studies.ranking import Ranked
 from lamina.wording import listed
@@ -59,15 +60,15 @@ def ranking_chart(ranked: Sequence[Ranked], labels: Sequence[str]) -> Chart:
             at for at, each in enumerate(ranked) if each.mark == "beyond chance"]),
         "not compared": ("$soft", "circle-open", 10, [at for at, each in enumerate(ranked) if not each.mark]),
     }  # fmt: skip
-    factor = factor_of(some)
+    factor = some.factor
     traces = []
     for name, (colour, symbol, size, places) in looks.items():
         if not places:
             continue
-        margins = [None if (margin := ranked[at].margin) is None else finite(factor * margin) for at in places]
+        margins = [None if (margin := ranked[at].margin) is None else in_json(factor * margin) for at in places]
         traces.append(
             _points(
-                name, [finite(factor * ranked[at].mean) for at in places], places, margins, colour=colour,
+                name, [in_json(factor * ranked[at].mean) for at in places], places, margins, colour=colour,
                 symbol=symbol, size=size, text=[shown(f"{labels[at]}: {ranked[at].run.scores[0]}") for at in places],
             )
         )  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lamina.chance import worth
 from lamina.evaluate.skills import SKILLS
 from lamina.ledger.runs import Score
-from lamina.report.figures import plain, signed, with_error
+from lamina.report.figures import with_error
 from lamina.report.html import chart, paragraph, table, text
 from lamina.report.score_charts import score_chart
 from lamina.report.scores import Scored, ScoreTable, is_dev
@@ -43,11 +44,8 @@ def _worth(scores: ScoreTable, name: str) -> str:
         return "no parent was asked"
     parent, compared = scores.over[name]
     over = "beside" if compared.first.lower_is_better else "over"
-    if compared.margin is None:
-        return f"{signed(compared.first, compared.difference)} {over} {parent}"
-    worth = "beyond chance" if compared.is_beyond_chance else "within chance"
-    difference = signed(compared.first, compared.difference)
-    return f"{difference} ± {plain(compared.first, compared.margin)} {over} {parent}, {worth}"
+    told = f"{compared.first.signed(compared.difference, compared.margin)} {over} {parent}"
+    return told if compared.margin is None else f"{told}, {worth(compared.is_beyond_chance)}"
 
 
 def scores_section(scores: ScoreTable) -> str:

@@ -11,9 +11,8 @@ from lamina.check.diff import Diff
 from lamina.check.noting import INPUT_SHIFT
 from lamina.ledger.compare import Compared
 from lamina.ledger.ledger import Ledger
-from lamina.ledger.runs import Run
+from lamina.ledger.runs import Run, in_json
 from lamina.plans.show import as_data as plan_as_data
-from lamina.report.figures import finite
 from lamina.report.scores import Scored, ScoreTable, Swept, SweptPoint, interval, score_table, sweeps_of
 from lamina.report.subjects import Subject
 
@@ -83,12 +82,12 @@ def diff_map(found: Diff) -> DiffMap:
         parent=found.a,
         distances={
             kind: tuple(
-                finite(found.by(layer=layer, kind=kind).distance) if (layer, kind) in compared else None
+                in_json(found.by(layer=layer, kind=kind).distance) if (layer, kind) in compared else None
                 for layer in layers
             )
             for kind in found.kinds
         },
-        outside={kind: finite(found.by(layer=None, kind=kind).distance) for kind in found.outside},
+        outside={kind: in_json(found.by(layer=None, kind=kind).distance) for kind in found.outside},
         counterparts=found.counterparts,
         identical=found.total.identical,
         tensors=found.total.tensors,
@@ -176,8 +175,8 @@ def _point(point: SweptPoint) -> dict[str, Any]:
         "run": point.run,
         "values": list(point.values),
         "score": point.score.as_data(),
-        "over": None if over is None else finite(over.difference),
-        "margin": None if over is None else finite(over.margin),
+        "over": None if over is None else in_json(over.difference),
+        "margin": None if over is None else in_json(over.margin),
         "best": point.standing.is_best,
         "near_best": point.standing.is_near_best,
         "own": point.is_own,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lamina.report.charts import SEQUENTIAL, Chart, colour_bar, line_through, shown
-from lamina.report.figures import level, margin_of, plain, scale_title
+from lamina.report.figures import level, margin_of, scale_title
 from lamina.report.scores import Swept, SweptPoint
 from lamina.studies.sweep import Standing
 
@@ -92,7 +92,7 @@ def _in_cell(point: SweptPoint) -> str:
     if level(point.score) is None:
         return ""
     mark = " ★" if point.standing.is_best else " ~" if point.standing.is_near_best else ""
-    return plain(point.score, point.score.value) + mark + " ◆" * point.is_own
+    return point.score.plain(point.score.value) + mark + " ◆" * point.is_own
 
 
 def _symbol(standing: Standing) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lamina.report.figures import plain, signed, with_error
+from lamina.chance import worth
+from lamina.report.figures import with_error
 from lamina.report.html import chart, paragraph, table, text
 from lamina.report.scores import Swept, SweptPoint
 from lamina.report.sweep_charts import sweep_chart
@@ -20,9 +21,9 @@ def sweep_section(swept: Swept, number: int) -> str:
     if best.is_written:
         said += "That is the recipe as it is written. "
     elif (over := best.standing.over) is not None:
-        worth = "beyond chance" if over.is_beyond_chance else "within chance"
-        difference = f"{signed(best.score, over.difference)} ± {plain(best.score, over.margin)}"
-        said += f"Over the recipe as it is written {difference}, for all points at once: {worth}. "
+        difference = best.score.signed(over.difference, over.margin)
+        told = worth(over.is_beyond_chance)
+        said += f"Over the recipe as it is written {difference}, for all points at once: {told}. "
     said += f"{counted(near, 'other point')} within chance of the best." if near else "No other is within chance of it."
     drawn = sweep_chart(swept)
     rows = _sweep_rows(swept)
@@ -64,4 +65,4 @@ def _over_written(point: SweptPoint) -> str:
     over = point.standing.over
     if over is None or point.is_written:
         return ""
-    return text(f"{signed(point.score, over.difference)} ± {plain(point.score, over.margin)}")
+    return text(point.score.signed(over.difference, over.margin))
